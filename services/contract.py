@@ -1,0 +1,100 @@
+"""What the Pulumi program and the inference service agree on.
+
+Both sides import this module and neither imports the other, so it uses the
+standard library only. A name changed here changes in the rendered container and
+in the service's settings at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+
+HTTP_PORT = 8080
+"""Container port of the HTTP protocols (`/predict`, V1, V2), `/health` and `/metrics`."""
+
+GRPC_PORT = 8081
+"""Container port of the V2 gRPC protocol."""
+
+
+class Env(StrEnum):
+    """Environment variables of the service container, all read by `services.inference.settings`."""
+
+    MODEL_NAME = "SLIPWAY_MODEL_NAME"
+    """Name under which the model is served; the `<model>` of the V1 and V2 paths."""
+    MODEL_URI = "SLIPWAY_MODEL_URI"
+    """Where the artifact is: `models:/name/version`, `s3://bucket/prefix` or a directory."""
+    MODEL_DIGEST = "SLIPWAY_MODEL_DIGEST"
+    """`artifact_digest` of the artifact; a different artifact is refused before it is deserialised."""
+    MODEL_VERSION = "SLIPWAY_MODEL_VERSION"
+    """Version reported in `model_version`; for `models:/` the registry's version."""
+    RELEASE = "SLIPWAY_RELEASE"
+    """Release that this container serves; a label of every metric."""
+    CACHE_DIR = "SLIPWAY_CACHE_DIR"
+    """Writable directory for downloaded artifacts; the root file system is read-only."""
+    LOG_LEVEL = "SLIPWAY_LOG_LEVEL"
+    """`debug`, `info`, `warning` or `error`."""
+    TORCH_THREADS = "SLIPWAY_TORCH_THREADS"
+    """Intra-op threads of torch; follows the container's CPU limit."""
+    MLFLOW_TRACKING_URI = "MLFLOW_TRACKING_URI"
+    """MLflow's own variable: the registry that `models:/` is resolved in."""
+    S3_ENDPOINT_URL = "AWS_ENDPOINT_URL_S3"
+    """boto3's own variable: the S3 endpoint where it is not AWS."""
+
+
+class Route(StrEnum):
+    """HTTP paths that probes, scrapers and routes rely on."""
+
+    PREDICT = "/predict"
+    HEALTH = "/health"
+    LIVE = "/v2/health/live"
+    READY = "/v2/health/ready"
+    METRICS = "/metrics"
+
+
+class Metric(StrEnum):
+    """Prometheus metrics of the service; every one carries the labels `model` and `release`."""
+
+    REQUESTS = "slipway_requests_total"
+    """Counter by `protocol` and `code`: requests answered."""
+    LATENCY = "slipway_request_duration_seconds"
+    """Histogram by `protocol`: from the request's arrival to its answer, in seconds."""
+    IN_FLIGHT = "slipway_requests_in_flight"
+    """Gauge: requests accepted and not yet answered."""
+    PREDICTED_ROWS = "slipway_predicted_rows_total"
+    """Counter: rows predicted."""
+    MODEL_LOAD = "slipway_model_load_seconds"
+    """Gauge: time the serving model took to fetch, verify, load and warm up, in seconds."""
+
+
+VERSION_HEADER = "x-model-version"
+"""Request header that selects a release by name; answers carry the release that served them."""
+
+DIGEST_TAG = "slipway.artifact.digest"
+"""Tag of an MLflow model version: the `artifact_digest` of its artifact."""
+
+
+def artifact_digest(files: Iterable[tuple[str, str]]) -> str:
+    """Digest of a whole artifact from its files.
+
+    `files` are (path relative to the artifact's root with `/`, SHA-256 of the content in
+    hex), in any order. The result is `sha256:` and 64 hex digits over the sorted
+    `<sha256>  <path>` lines, the format of `sha256sum`, so that a person can check it:
+    `find . -type f | sed 's|^\\./||' | LC_ALL=C sort | xargs -d '\\n' sha256sum | LC_ALL=C sort -k2 | sha256sum`.
+    """
+    listing = "".join(f"{sha}  {path}\n" for path, sha in sorted(files))
+    return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
+
+
+def directory_digest(root: Path) -> str:
+    """`artifact_digest` of a directory on disk; symbolic links are refused, they could point anywhere."""
+    files = []
+    for path in root.rglob("*"):
+        if path.is_symlink():
+            raise ValueError(f"{path}: a symbolic link → an artifact holds plain files only → replace it by the file")
+        if path.is_file():
+            with path.open("rb") as content:
+                files.append((path.relative_to(root).as_posix(), hashlib.file_digest(content, "sha256").hexdigest()))
+    return artifact_digest(files)

@@ -8,9 +8,12 @@ in the service's settings at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from enum import StrEnum
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 HTTP_PORT = 8080
 """Container port of the HTTP protocols (`/predict`, V1, V2), `/health` and `/metrics`."""
@@ -38,6 +41,20 @@ class Env(StrEnum):
     """`debug`, `info`, `warning` or `error`."""
     TORCH_THREADS = "SLIPWAY_TORCH_THREADS"
     """Intra-op threads of torch; follows the container's CPU limit."""
+    HTTP_HOST = "SLIPWAY_HTTP_HOST"
+    """Address to listen on; every interface by default."""
+    HTTP_PORT = "SLIPWAY_HTTP_PORT"
+    """Port to listen on instead of `HTTP_PORT`; 0 lets the system choose."""
+    MAX_BATCH_ROWS = "SLIPWAY_MAX_BATCH_ROWS"
+    """Rows that go to the model at once at most."""
+    MAX_QUEUED_ROWS = "SLIPWAY_MAX_QUEUED_ROWS"
+    """Rows that may wait for the model; beyond it requests are refused with Retry-After."""
+    MAX_BODY_BYTES = "SLIPWAY_MAX_BODY_BYTES"
+    """Size of one request's body at most, in bytes."""
+    DRAIN_SECONDS = "SLIPWAY_DRAIN_SECONDS"
+    """Seconds that accepted requests get to finish after SIGTERM; less than the pod's grace period."""
+    TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
+    """File for the one line that says why the process could not start; Kubernetes shows it as the pod's reason."""
     MLFLOW_TRACKING_URI = "MLFLOW_TRACKING_URI"
     """MLflow's own variable: the registry that `models:/` is resolved in."""
     S3_ENDPOINT_URL = "AWS_ENDPOINT_URL_S3"
@@ -75,14 +92,18 @@ VERSION_HEADER = "x-model-version"
 DIGEST_TAG = "slipway.artifact.digest"
 """Tag of an MLflow model version: the `artifact_digest` of its artifact."""
 
+BUNDLE_DIGEST_TAG = "slipway.bundle.digest"
+"""Tag of an MLflow model version: the `artifact_digest` of the bundle inside its artifact, which, unlike
+the artifact's own, is the same whenever the same bundle is registered again."""
+
 
 def artifact_digest(files: Iterable[tuple[str, str]]) -> str:
-    """Digest of a whole artifact from its files.
+    r"""Digest of a whole artifact from its files.
 
     `files` are (path relative to the artifact's root with `/`, SHA-256 of the content in
     hex), in any order. The result is `sha256:` and 64 hex digits over the sorted
     `<sha256>  <path>` lines, the format of `sha256sum`, so that a person can check it:
-    `find . -type f | sed 's|^\\./||' | LC_ALL=C sort | xargs -d '\\n' sha256sum | LC_ALL=C sort -k2 | sha256sum`.
+    `find . -type f | sed 's|^\./||' | LC_ALL=C sort | xargs -d '\n' sha256sum | LC_ALL=C sort -k2 | sha256sum`.
     """
     listing = "".join(f"{sha}  {path}\n" for path, sha in sorted(files))
     return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Models on real data, made as a user of Slipway would make them."""

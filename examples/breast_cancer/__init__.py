@@ -1,0 +1,1 @@
+"""Breast Cancer Wisconsin (Diagnostic): the data set that scikit-learn ships, as a Slipway model."""

@@ -1,0 +1,211 @@
+"""Istio from its own charts: the control plane and one gateway.
+
+The images are by digest and the proxy is stock Envoy, which lacks Istio's own filters:
+istiod must not configure them (see `ISTIOD_ENV`). The gateway needs none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulumi
+from pulumi_kubernetes import helm
+
+from infra import names
+from infra.k8s import mesh, network, workloads
+from infra.k8s.manifest import Manifest, declare, name_of
+from infra.k8s.security import POD_SECURITY
+from infra.outputs import Exposure, Gateway, Namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.config.addons import IstioConfig
+    from infra.config.stack import ImageName
+
+GATEWAY_PORT = 8080
+"""Port of the gateway's Service and pods. Not below 1024: the pod runs as nobody."""
+
+STATUS_PORT = 15021
+"""Where Envoy's agent answers the readiness probe."""
+
+XDS_PORTS = (15010, 15012)
+"""Where istiod hands out configuration and certificates."""
+
+WEBHOOK_PORT = 15017
+"""Where istiod validates objects for the API server."""
+
+MONITORING_PORT = 15014
+
+ISTIO_UID = 1337
+"""The user that istiod configures its proxies to run as."""
+
+ISTIOD_ENV = {
+    # Filters that only Istio's build of Envoy has; the stock one refuses a configuration that names them.
+    "PILOT_ENABLE_METADATA_EXCHANGE": "false",
+    "PILOT_ENABLE_ALPN_FILTER": "false",
+}
+
+INSTALL_SECONDS = 300
+"""Time for a chart's pods to become ready, image start included."""
+
+GATEWAY_SELECTOR = {"istio": names.INGRESS.removeprefix("istio-")}
+"""Labels that the gateway's chart puts on its pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IstioArgs:
+    """What Istio is installed from."""
+
+    config: IstioConfig
+    images: Mapping[ImageName, str]
+    """References by name: `istiod` and `istio-proxy`."""
+    exposure: Exposure
+    backends: Namespaces
+    """Namespaces that the gateway sends requests to."""
+
+
+class Istio(pulumi.ComponentResource):
+    """The mesh's objects, its control plane and a gateway that takes requests."""
+
+    gateway: Gateway
+
+    def __init__(self, name: str, args: IstioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:addons:Istio", name, {}, opts)
+        self._child = pulumi.ResourceOptions(parent=self)
+        self._charts = args.config.charts
+        system = self._namespace(names.ISTIO_NAMESPACE)
+        ingress = self._namespace(names.INGRESS_NAMESPACE)
+        declare(f"{names.ISTIOD}-policy", istiod_policy(system, ingress), self._child)
+        declare(f"{names.INGRESS}-policy", ingress_policy(ingress, system, args.backends), self._child)
+        base = self._chart(names.ISTIO_BASE, "base", system, {}, [])
+        control = self._chart(names.ISTIOD, "istio-control/istio-discovery", system, istiod_values(args.images), [base])
+        proxy = self._chart(
+            names.INGRESS,
+            "gateway",
+            ingress,
+            gateway_values(args.exposure.node_port, args.images["istio-proxy"]),
+            [control],
+        )
+        manifest = mesh.gateway(names.GATEWAY, ingress, GATEWAY_SELECTOR, GATEWAY_PORT)
+        gateway = declare(names.GATEWAY, manifest, pulumi.ResourceOptions(parent=self, depends_on=[control, proxy]))
+        self.gateway = Gateway(
+            reference=pulumi.Output.format("{0}/{1}", ingress, name_of(gateway)),
+            namespace=ingress,
+            url=args.exposure.url,
+        )
+        self.register_outputs({"gateway": self.gateway.reference})
+
+    def _namespace(self, name: str) -> pulumi.Output[str]:
+        created = name_of(declare(name, workloads.namespace(name, POD_SECURITY), self._child))
+        declare(f"{name}-default-deny", network.deny_all(created), self._child)
+        declare(f"{name}-allow-dns", network.allow_dns(created), self._child)
+        return created
+
+    def _chart(
+        self,
+        name: str,
+        chart: str,
+        namespace: pulumi.Output[str],
+        values: Manifest,
+        after: list[pulumi.Resource],
+    ) -> pulumi.Resource:
+        return helm.v3.Release(
+            name,
+            name=name,
+            chart=f"{self._charts}/{chart}",
+            namespace=namespace,
+            values=values,
+            timeout=INSTALL_SECONDS,
+            # A first install that failed leaves nothing behind for the second to trip over.
+            atomic=True,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=after),
+        )
+
+
+def istiod_values(images: Mapping[ImageName, str]) -> Manifest:
+    """Values of the control plane's chart."""
+    return {
+        "image": images["istiod"],
+        "autoscaleEnabled": False,
+        "replicaCount": 1,
+        "resources": workloads.resources(cpu="50m", cpu_limit="1", memory="512Mi"),
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "env": dict(ISTIOD_ENV),
+        "telemetry": {"enabled": False},
+        "meshConfig": {
+            # Nothing joins the mesh by accident, and routes reach only what is a Service here.
+            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+            "accessLogFile": "/dev/stdout",
+        },
+        "global": {
+            "proxy": {"image": images["istio-proxy"]},
+            # One replica: a budget would only block the node's drain.
+            "defaultPodDisruptionBudget": {"enabled": False},
+        },
+        # The chart's own default asks for a sysctl that a port above 1024 does not need.
+        "gateways": {"securityContext": gateway_pod_security()},
+    }
+
+
+def gateway_values(node_port: int, image: str) -> Manifest:
+    """Values of the gateway's chart. The pod's template comes from istiod, which fills in image and arguments."""
+    ports = [
+        {"name": "status-port", "port": STATUS_PORT, "protocol": "TCP", "targetPort": STATUS_PORT},
+        {
+            "name": "http2",
+            "port": GATEWAY_PORT,
+            "protocol": "TCP",
+            "targetPort": GATEWAY_PORT,
+            "nodePort": node_port,
+        },
+    ]
+    return {
+        "service": {"type": "NodePort", "ports": ports},
+        "autoscaling": {"enabled": False},
+        "replicaCount": 1,
+        # istiod injects the image; naming it here too rolls the pods when it changes.
+        "podAnnotations": {"sidecar.istio.io/proxyImage": image},
+        "resources": workloads.resources(cpu="100m", cpu_limit="2", memory="256Mi"),
+        "securityContext": gateway_pod_security(),
+        "terminationGracePeriodSeconds": 30,
+    }
+
+
+def gateway_pod_security() -> Manifest:
+    """The `restricted` standard for Envoy."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": ISTIO_UID,
+        "runAsGroup": ISTIO_UID,
+        "fsGroup": ISTIO_UID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def istiod_policy(system: pulumi.Input[str], ingress: pulumi.Input[str]) -> Manifest:
+    """The API server calls the webhook from outside any namespace; proxies fetch configuration; istiod watches."""
+    return network.allow(
+        names.ISTIOD,
+        system,
+        {"app": "istiod"},
+        ingress=[
+            network.flow("from", [], [WEBHOOK_PORT]),
+            network.flow("from", [network.namespace_peer(ingress)], [*XDS_PORTS, MONITORING_PORT]),
+        ],
+        # The API server's address differs from cluster to cluster; its ports are these two.
+        egress=[network.flow("to", [], [443, 6443])],
+    )
+
+
+def ingress_policy(ingress: pulumi.Input[str], system: pulumi.Input[str], backends: Namespaces) -> Manifest:
+    """Anyone may ask the gateway; it asks istiod and what it routes to, on any of their ports."""
+    routed = [network.namespace_peer(backends.models), network.namespace_peer(backends.platform)]
+    return network.allow(
+        names.INGRESS,
+        ingress,
+        GATEWAY_SELECTOR,
+        ingress=[network.flow("from", [], [GATEWAY_PORT, STATUS_PORT])],
+        egress=[network.flow("to", [network.namespace_peer(system)], XDS_PORTS), {"to": routed}],
+    )

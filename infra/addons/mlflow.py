@@ -1,0 +1,159 @@
+"""The MLflow server: database from the platform, artifacts on S3 through the server's own proxy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pulumi
+
+from infra import names
+from infra.k8s import mesh, network, probes, workloads
+from infra.k8s.manifest import Manifest, declare, name_of
+from infra.outputs import Bucket, Gateway, Mlflow, MlflowDatabase, PlatformOutputs
+
+if TYPE_CHECKING:
+    from infra.config.addons import MlflowConfig
+
+PORT = 5000
+HEALTH = "/health"
+
+WORKERS = 2
+"""Processes. Two, so that a long artifact transfer leaves one for the API; each takes some 400 MB."""
+
+LABELS = {names.LABEL_NAME: names.MLFLOW}
+
+STORE_CLIENT = {names.LABEL_OBJECT_STORE_CLIENT: "true"}
+
+STARTUP_SECONDS = 180
+"""Time to import MLflow and migrate the database, on two busy cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowServerArgs:
+    """What MLflow is made from."""
+
+    config: MlflowConfig
+    image: str
+    platform: PlatformOutputs
+    gateway: Gateway
+
+
+class MlflowServer(pulumi.ComponentResource):
+    """A registry that answers inside the cluster and, below `/mlflow`, through the gateway."""
+
+    mlflow: Mlflow
+
+    def __init__(self, name: str, args: MlflowServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:addons:Mlflow", name, {}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        namespaces = args.platform.namespaces
+        account = workloads.service_account(names.MLFLOW, namespaces.platform, LABELS)
+        manifest = server_manifest(args, name_of(declare(name, account, child)))
+        declare(f"{name}-policy", network_policy(args), child)
+        server = declare(name, manifest, child)
+        service_manifest = workloads.service(names.MLFLOW, namespaces.platform, LABELS, {"http": PORT})
+        service = declare(name, service_manifest, pulumi.ResourceOptions(parent=self, depends_on=[server]))
+        host = pulumi.Output.all(name_of(service), namespaces.platform).apply(lambda it: names.service_host(*it))
+        routed = declare(
+            name,
+            mesh.virtual_service(names.MLFLOW, namespaces.platform, args.gateway.reference, routes()),
+            pulumi.ResourceOptions(parent=self, depends_on=[service]),
+        )
+        self.mlflow = Mlflow(
+            # By way of the route: whoever uses the registry finds it reachable from outside too.
+            url=pulumi.Output.all(host, name_of(routed)).apply(lambda it: f"http://{it[0]}:{PORT}"),
+            port=PORT,
+            public_url=f"{args.gateway.url}{names.MLFLOW_PATH}",
+        )
+        self.register_outputs({"url": self.mlflow.url, "publicUrl": self.mlflow.public_url})
+
+
+def server_manifest(args: MlflowServerArgs, account: pulumi.Input[str]) -> Manifest:
+    """The Deployment of the server. One pod: SQLite has one writer, and its volume one node."""
+    platform = args.platform
+    container = workloads.container(
+        "mlflow",
+        args.image,
+        workloads.resources(cpu="100m", cpu_limit="2", memory=args.config.memory),
+        {"scratch": workloads.SCRATCH, **({"database": "/database"} if platform.mlflow_database.claim else {})},
+        command=["mlflow", "server"],
+        args=[
+            "--host=0.0.0.0",
+            f"--port={PORT}",
+            f"--workers={WORKERS}",
+            "--serve-artifacts",
+            pulumi.Output.concat("--artifacts-destination=s3://", platform.models_bucket.name, "/mlflow"),
+            f"--allowed-hosts={','.join(allowed_hosts(args.gateway.url))}",
+        ],
+        env=environment(platform.models_bucket, platform.mlflow_database),
+        ports=[{"name": "http", "containerPort": PORT}],
+        startupProbe=probes.startup(HEALTH, "http", within=STARTUP_SECONDS),
+        readinessProbe=probes.readiness(HEALTH, "http"),
+        livenessProbe=probes.liveness(HEALTH, "http"),
+    )
+    pod = workloads.Pod(
+        labels={**LABELS, **STORE_CLIENT},
+        containers=[container],
+        volumes={"scratch": {"emptyDir": {"sizeLimit": "4Gi"}}, **database_volume(platform.mlflow_database)},
+        service_account=account,
+    )
+    return workloads.singleton(names.MLFLOW, platform.namespaces.platform, pod, selector=LABELS)
+
+
+def environment(bucket: Bucket, database: MlflowDatabase) -> list[Manifest]:
+    """Variables of the server's container."""
+    plain: dict[str, pulumi.Input[str]] = {
+        "MLFLOW_BACKEND_STORE_URI": database.uri,
+        "HOME": workloads.SCRATCH,
+        "AWS_DEFAULT_REGION": bucket.region,
+        # Evaluations of language models and the like in background processes; nothing here uses them.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    if bucket.endpoint is not None:
+        plain["MLFLOW_S3_ENDPOINT_URL"] = bucket.endpoint
+    if bucket.credentials is None:
+        return workloads.env(plain)
+    keys = {key: key for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    return workloads.env(plain) + workloads.secret_env(bucket.credentials, keys)
+
+
+def database_volume(database: MlflowDatabase) -> Manifest:
+    """The volume under the database, where it is a file."""
+    if database.claim is None:
+        return {}
+    return {"database": {"persistentVolumeClaim": {"claimName": database.claim}}}
+
+
+def allowed_hosts(gateway_url: str) -> list[str]:
+    """Host headers that MLflow accepts: the gateway's, and its own Service's under each of its names.
+
+    Anything else is a DNS rebinding attempt, against which MLflow checks this header.
+    """
+    namespace = names.PLATFORM_NAMESPACE
+    full = names.service_host(names.MLFLOW, namespace)
+    inside = [full, full.removesuffix(".cluster.local"), f"{names.MLFLOW}.{namespace}", names.MLFLOW]
+    return [urlsplit(gateway_url).netloc, *(f"{host}:{PORT}" for host in inside)]
+
+
+def routes() -> list[Manifest]:
+    """Everything below `/mlflow/` goes to the server, which thinks it is at the root."""
+    host = names.service_host(names.MLFLOW, names.PLATFORM_NAMESPACE)
+    route = mesh.rewriting_route("mlflow", mesh.below(names.MLFLOW_PATH), [mesh.destination(host, PORT)])
+    # Artifacts are as large as models are: no limit on the time of one transfer.
+    route["timeout"] = "0s"
+    to_slash = {
+        "name": "mlflow-slash",
+        "match": [{"uri": {"exact": names.MLFLOW_PATH}}],
+        "redirect": {"uri": f"{names.MLFLOW_PATH}/", "redirectCode": 308},
+    }
+    return [to_slash, route]
+
+
+def network_policy(args: MlflowServerArgs) -> Manifest:
+    """The gateway and the models may ask MLflow; its way to S3 is the platform's to allow."""
+    callers = [network.namespace_peer(args.gateway.namespace), network.namespace_peer(args.platform.namespaces.models)]
+    return network.allow(
+        names.MLFLOW, args.platform.namespaces.platform, LABELS, ingress=[network.flow("from", callers, [PORT])]
+    )

@@ -1,0 +1,70 @@
+"""The base of every config class, and how its rules fail."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+PROJECT = "slipway"
+"""Namespace of our keys in `Pulumi.<stack>.yaml`."""
+
+RULE_ERROR = "slipway_rule"
+"""Type of the errors that our own rules raise; their context carries `rule` and `remedy`."""
+
+
+class ConfigModel(BaseModel):
+    """Plain validated values: frozen, unknown keys refused, camelCase in YAML, snake_case in code."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def broken_rule(rule: str, remedy: str) -> PydanticCustomError:
+    """An error that `infra.config.errors` renders as `key: value → rule → remedy`."""
+    return PydanticCustomError(RULE_ERROR, "{rule} → {remedy}", {"rule": rule, "remedy": remedy})
+
+
+_QUANTITY = r"^[1-9][0-9]*(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_IMAGE = r"^[a-z0-9][a-z0-9.\-_/:]*@sha256:[0-9a-f]{64}$"
+_URL = r"^https?://[^\s/@]+(/[^\s]*)?$"
+_DNS_LABEL = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
+_ALPHANUMERIC = r"^[a-z0-9]+$"
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+PATTERNS = {
+    _QUANTITY: ("a Kubernetes quantity", 'write cores as "250m" or "2", bytes as "512Mi" or "1Gi"'),
+    _IMAGE: ("an image by digest, a tag can move", "run `slipway images build`, or write <repository>@sha256:<digest>"),
+    _URL: ("an HTTP address without credentials", "write http://<host>[:<port>][/<path>]"),
+    _DNS_LABEL: ("a lower-case DNS label that starts with a letter", "use a-z, 0-9 and inner hyphens"),
+    _ALPHANUMERIC: ("lower-case letters and digits", "drop everything else, hyphens too"),
+    _VARIABLE: ("the name of an environment variable", "use letters, digits and underscores"),
+}
+"""What each pattern of the configuration means: rule and remedy, for errors."""
+
+Quantity = Annotated[str, StringConstraints(pattern=_QUANTITY)]
+"""A Kubernetes quantity: `250m` (cores), `1Gi` (bytes)."""
+
+ImageRef = Annotated[str, StringConstraints(pattern=_IMAGE)]
+"""An image by digest, never by a tag that can move."""
+
+HttpUrl = Annotated[str, StringConstraints(pattern=_URL)]
+"""An HTTP address without credentials, kept as written."""
+
+ModelName = Annotated[str, StringConstraints(pattern=_DNS_LABEL, max_length=40)]
+"""At most 40 characters: `<model>-<release>` names a Service, which may have 63."""
+
+ReleaseName = Annotated[str, StringConstraints(pattern=_ALPHANUMERIC, max_length=20)]
+"""Without hyphens, so that `<model>-<release>` splits one way only."""
+
+EnvName = Annotated[str, StringConstraints(pattern=_VARIABLE, max_length=128)]
+"""Name of an environment variable."""

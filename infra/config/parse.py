@@ -1,0 +1,88 @@
+"""From the raw values of a stack to a typed configuration. Knows no Pulumi."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from infra.config import problems
+from infra.config.base import PROJECT
+from infra.config.schema import stack_schema
+from infra.config.stack import StackConfig
+from infra.errors import ConfigError
+
+BUILD_IMAGES = "slipway images build"
+"""Command that records `build/images.json`."""
+
+BUILD_TOOLCHAIN = "slipway toolchain build"
+"""Command that records `build/toolchain.json`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRecords:
+    """What the tools of this checkout recorded: defaults for keys that no one writes by hand."""
+
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Image references by name, from `build/images.json`."""
+    istio_charts: str | None = None
+    """Directory of Istio's charts, from `build/toolchain.json`."""
+
+
+def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
+    """The stack's configuration from `slipway:<key>` values as Pulumi hands them out.
+
+    Objects arrive as JSON text. What the stack file says wins over what the tools recorded.
+    Raises ConfigError with every problem at once.
+    """
+    raw = {key.removeprefix(f"{PROJECT}:"): _decode(value) for key, value in values.items() if _ours(key)}
+    raw["images"] = _merged(records.images, raw.get("images", {}))
+    try:
+        config = StackConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(problems.render(error, stack_schema())) from None
+    return _complete(config, records)
+
+
+def _ours(key: str) -> bool:
+    return key.startswith(f"{PROJECT}:")
+
+
+def _decode(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value  # a plain string; the schema says whether one may stand here
+
+
+def _merged(recorded: Mapping[str, str], configured: Any) -> Any:
+    return {**recorded, **configured} if isinstance(configured, Mapping) else configured
+
+
+def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
+    """Fills in the records and checks what only the whole configuration can tell."""
+    missing = [
+        f"{PROJECT}:images.{name}: missing → every image is known by its digest → run `{BUILD_IMAGES}` or set the key"
+        for name in needed_images(config)
+        if name not in config.images
+    ]
+    charts = config.addons.istio.charts or records.istio_charts
+    if charts is None:
+        missing.append(
+            f"{PROJECT}:addons.istio.charts: missing → Istio is installed from its own charts → "
+            f"run `{BUILD_TOOLCHAIN}` or set the key to their directory"
+        )
+    if missing:
+        raise ConfigError(missing)
+    istio = config.addons.istio.model_copy(update={"charts": charts})
+    return config.model_copy(update={"addons": config.addons.model_copy(update={"istio": istio})})
+
+
+def needed_images(config: StackConfig) -> tuple[str, ...]:
+    """Names of the images that the configuration deploys."""
+    releases = [release for model in config.models.values() for release in model.releases.values()]
+    inference = ("inference",) if any(release.image is None for release in releases) else ()
+    return ("mlflow", "object-store", "istiod", "istio-proxy", *inference)

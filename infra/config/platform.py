@@ -1,0 +1,27 @@
+"""What an environment stands on, one class per kind of platform."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from infra.config.base import ConfigModel, Quantity
+
+
+class LocalPlatformConfig(ConfigModel):
+    """One machine, or any cluster of one's own: S3 and MLflow run in the cluster itself."""
+
+    kind: Literal["local"]
+    """The platform's kind."""
+
+    gateway_port: Annotated[int, Field(ge=1024, le=32767)] = 8080
+    """Port of the gateway on the node and on 127.0.0.1; the cluster's NodePort range must contain it."""
+
+    object_store_size: Quantity = "10Gi"
+    """Size of the volume under S3; it holds every model artifact."""
+
+
+PlatformConfig: TypeAlias = LocalPlatformConfig
+"""Union of the platforms by `kind`. A second kind makes this
+`Annotated[LocalPlatformConfig | AwsPlatformConfig, Field(discriminator="kind")]`; nothing else changes."""

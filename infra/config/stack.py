@@ -1,0 +1,41 @@
+"""The whole configuration of a stack."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from infra.config.addons import AddonsConfig
+from infra.config.base import ConfigModel, HttpUrl, ImageRef, ModelName
+from infra.config.models import ModelConfig  # noqa: TC001 (pydantic reads it at run time)
+from infra.config.platform import PlatformConfig  # noqa: TC001
+
+ImageName: TypeAlias = Literal["inference", "mlflow", "object-store", "istiod", "istio-proxy"]
+"""Images that this repository builds (`slipway images build`)."""
+
+
+class RegistryConfig(ConfigModel):
+    """Where model references are resolved."""
+
+    url: HttpUrl | None = None
+    """MLflow's address as this machine reaches it. Default: the platform's own MLflow behind its gateway."""
+
+
+class StackConfig(ConfigModel):
+    """Everything under `slipway:` in `Pulumi.<stack>.yaml`."""
+
+    platform: PlatformConfig
+    """What the environment stands on."""
+
+    addons: AddonsConfig = Field(default_factory=AddonsConfig)
+    """What is installed on the platform before any model."""
+
+    registry: RegistryConfig = Field(default_factory=RegistryConfig)
+    """Where model references are resolved."""
+
+    images: dict[ImageName, ImageRef] = Field(default_factory=dict)
+    """Images by name. Default: those that `slipway images build` recorded in `build/images.json`."""
+
+    models: dict[ModelName, ModelConfig]
+    """Models by name. `{}` deploys the environment alone and asks no registry."""

@@ -1,0 +1,105 @@
+"""Istio's objects: gateway, routes, destination rules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infra.k8s.manifest import Manifest, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pulumi
+
+NETWORKING = "networking.istio.io/v1"
+
+ANY_HOST = "*"
+
+REQUEST_TIMEOUT = "60s"
+"""Longest answer the gateway waits for; a model that needs more is a batch job."""
+
+RETRIES: Manifest = {
+    # Only where the service cannot have begun on the request: a prediction is never computed twice.
+    "attempts": 2,
+    "retryOn": "connect-failure,refused-stream,reset-before-request",
+}
+
+
+def gateway(name: str, namespace: pulumi.Input[str], selector: Mapping[str, str], port: int) -> Manifest:
+    """Plain HTTP for any host on the pods that match the selector."""
+    return {
+        "apiVersion": NETWORKING,
+        "kind": "Gateway",
+        "metadata": metadata(name, namespace),
+        "spec": {
+            "selector": dict(selector),
+            "servers": [{"port": {"number": port, "name": "http", "protocol": "HTTP"}, "hosts": [ANY_HOST]}],
+        },
+    }
+
+
+def below(path: str) -> Manifest:
+    """Matches everything below a path, but not paths that merely begin with its letters."""
+    return {"uri": {"prefix": f"{path}/"}}
+
+
+def destination(host: str, port: int, weight: int | None = None) -> Manifest:
+    """A Service to send to; `weight` is percent of the route."""
+    target: Manifest = {"destination": {"host": host, "port": {"number": port}}}
+    return target if weight is None else {**target, "weight": weight}
+
+
+def rewriting_route(name: str, match: Manifest, destinations: Sequence[Manifest]) -> Manifest:
+    """Sends what matches to the destinations with the matched prefix cut off."""
+    return {
+        "name": name,
+        "match": [match],
+        "rewrite": {"uri": "/"},
+        "route": list(destinations),
+        "timeout": REQUEST_TIMEOUT,
+        "retries": RETRIES,
+    }
+
+
+def answering_route(name: str, match: Manifest, status: int, body: str) -> Manifest:
+    """Answers what matches at the gateway."""
+    return {"name": name, "match": [match], "directResponse": {"status": status, "body": {"string": body}}}
+
+
+def virtual_service(
+    name: str,
+    namespace: pulumi.Input[str],
+    gateway: pulumi.Input[str],
+    routes: Sequence[Manifest],
+    labels: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Routes of the gateway, tried in order."""
+    return {
+        "apiVersion": NETWORKING,
+        "kind": "VirtualService",
+        "metadata": metadata(name, namespace, labels),
+        "spec": {"hosts": [ANY_HOST], "gateways": [gateway], "http": list(routes)},
+    }
+
+
+def destination_rule(name: str, namespace: pulumi.Input[str], host: str, labels: Mapping[str, str]) -> Manifest:
+    """How the gateway treats a Service's pods: the least busy one next, one that fails rests."""
+    return {
+        "apiVersion": NETWORKING,
+        "kind": "DestinationRule",
+        "metadata": metadata(name, namespace, labels),
+        "spec": {
+            "host": host,
+            "trafficPolicy": {
+                "loadBalancer": {"simple": "LEAST_REQUEST"},
+                "outlierDetection": {
+                    # Gateway errors only: a 500 for one caller's input is no reason to rest a pod.
+                    "consecutiveGatewayErrors": 5,
+                    "interval": "5s",
+                    "baseEjectionTime": "15s",
+                    # Never all of them: an overloaded answer is better than none.
+                    "maxEjectionPercent": 50,
+                },
+            },
+        },
+    }

@@ -1,0 +1,75 @@
+"""Names of what a stack declares: one function or constant each, shared by components, tests and policies.
+
+Names need no truncation: the configuration bounds a model to 40 and a release to 20
+characters, so that `<model>-<release>` fits the 63 of a DNS label with room for nothing else.
+"""
+
+from __future__ import annotations
+
+PLATFORM_NAMESPACE = "slipway-platform"
+"""What the environment itself runs: S3 and MLflow."""
+
+MODELS_NAMESPACE = "slipway-models"
+"""Every release of every model."""
+
+ISTIO_NAMESPACE = "istio-system"
+"""The mesh's control plane."""
+
+INGRESS_NAMESPACE = "istio-ingress"
+"""The gateway."""
+
+ISTIO_BASE = "istio-base"
+ISTIOD = "istiod"
+
+INGRESS = "istio-ingress"
+"""The gateway's Helm release, Deployment and Service; its pods carry `istio: ingress`."""
+
+GATEWAY = "slipway"
+"""The Istio `Gateway` object that all routes bind to."""
+
+OBJECT_STORE = "object-store"
+"""S3 of the local platform: Deployment, Service, volume."""
+
+MLFLOW = "mlflow"
+"""The MLflow server: Deployment, Service, route; also the user that it has in S3."""
+
+MODELS_BUCKET = "slipway-models"
+"""Bucket of the model artifacts on the local platform."""
+
+LABEL_PART_OF = "app.kubernetes.io/part-of"
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_MODEL = "slipway.dev/model"
+LABEL_RELEASE = "slipway.dev/release"
+LABEL_OBJECT_STORE_CLIENT = "slipway.dev/object-store-client"
+"""Pods with this label set to `true`, in the platform's namespace, may reach the platform's S3."""
+
+ANNOTATION_MODEL_VERSION = "slipway.dev/model-version"
+ANNOTATION_MODEL_DIGEST = "slipway.dev/model-digest"
+ANNOTATION_MODEL_SOURCE = "slipway.dev/model-reference"
+
+LONGEST_NAME = 63
+"""Characters of a DNS label, the tightest bound on any name here."""
+
+
+def workload(model: str, release: str) -> str:
+    """Deployment, Service, ServiceAccount and disruption budget of a release."""
+    return f"{model}-{release}"
+
+
+def route(model: str) -> str:
+    """VirtualService of a model. Its own namespace of names: releases are no VirtualServices."""
+    return model
+
+
+def service_host(name: str, namespace: str) -> str:
+    """Fully qualified name of a Service, so that nothing depends on where it is resolved."""
+    return f"{name}.{namespace}.svc.cluster.local"
+
+
+def model_path(model: str) -> str:
+    """Path below which the gateway serves a model, without the final slash."""
+    return f"/models/{model}"
+
+
+MLFLOW_PATH = "/mlflow"
+"""Path below which the gateway serves MLflow, without the final slash."""

@@ -1,0 +1,92 @@
+"""What one stage of `infra.deploy` hands to the next. Every platform fills the same fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pulumi import Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namespaces:
+    """Namespaces that exist, with their Pod Security and default-deny in force."""
+
+    platform: Output[str]
+    models: Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """An S3 bucket that can be used now."""
+
+    name: Output[str]
+    endpoint: Output[str] | None
+    """Address of the S3 API; None is AWS itself."""
+    region: Output[str]
+    credentials: Output[str] | None
+    """Secret in the platform's namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
+    None where the pod's own identity is enough."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlflowDatabase:
+    """Where MLflow keeps experiments and the registry."""
+
+    uri: Output[str]
+    """SQLAlchemy's address of it."""
+    claim: Output[str] | None
+    """PersistentVolumeClaim in the platform's namespace to mount where the address points; None for a server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """How requests from outside reach the gateway."""
+
+    node_port: int
+    """Port on every node."""
+    url: str
+    """Base address that callers use, without a final slash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformOutputs:
+    """What every platform provides. Components see this and never the platform itself."""
+
+    namespaces: Namespaces
+    models_bucket: Bucket
+    mlflow_database: MlflowDatabase
+    exposure: Exposure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """The gateway that routes bind to."""
+
+    reference: Output[str]
+    """`<namespace>/<name>` of the Istio `Gateway`."""
+    namespace: Output[str]
+    """Namespace of its pods, for network policies."""
+    url: str
+    """Base address that callers use, without a final slash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mlflow:
+    """A registry that answers."""
+
+    url: Output[str]
+    """Address inside the cluster."""
+    port: int
+    """Its port, for network policies."""
+    public_url: str
+    """Address through the gateway."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddonOutputs:
+    """What the add-ons provide."""
+
+    gateway: Gateway
+    mlflow: Mlflow

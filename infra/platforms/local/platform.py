@@ -1,0 +1,85 @@
+"""The local platform: any single cluster, with S3 inside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulumi
+
+from infra import names
+from infra.k8s import network, workloads
+from infra.k8s.manifest import declare, name_of
+from infra.k8s.security import POD_SECURITY
+from infra.outputs import Bucket, Exposure, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.platforms.local.object_store import ObjectStore, ObjectStoreArgs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.config.platform import LocalPlatformConfig
+    from infra.config.stack import ImageName
+
+GATEWAY_HOST = "127.0.0.1"
+"""The embedded cluster, kind and k3d all map the gateway's port to the machine's loopback."""
+
+MLFLOW_DATABASE_URI = "sqlite:////database/mlflow.db"
+"""On MLflow's volume, mounted at `/database`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalPlatformArgs:
+    """What the local platform is made from."""
+
+    config: LocalPlatformConfig
+    images: Mapping[ImageName, str]
+    """References by name: `object-store` and `mlflow`."""
+    mlflow_database_size: str
+
+
+class LocalPlatform(pulumi.ComponentResource):
+    """Namespaces under `restricted` and default-deny, S3 with its bucket, a volume for MLflow's database."""
+
+    outputs: PlatformOutputs
+
+    def __init__(self, name: str, args: LocalPlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:platforms:LocalPlatform", name, {}, opts)
+        self._child = pulumi.ResourceOptions(parent=self)
+        namespaces = Namespaces(
+            platform=self._namespace(names.PLATFORM_NAMESPACE), models=self._namespace(names.MODELS_NAMESPACE)
+        )
+        self.outputs = PlatformOutputs(
+            namespaces=namespaces,
+            models_bucket=self._object_store(namespaces, args),
+            mlflow_database=self._mlflow_database(namespaces, args.mlflow_database_size),
+            exposure=Exposure(node_port=args.config.gateway_port, url=public_url(args.config)),
+        )
+        self.register_outputs({"url": self.outputs.exposure.url})
+
+    def _namespace(self, name: str) -> pulumi.Output[str]:
+        namespace = declare(name, workloads.namespace(name, POD_SECURITY), self._child)
+        created = name_of(namespace)
+        denied = declare(f"{name}-default-deny", network.deny_all(created), self._child)
+        resolving = declare(f"{name}-allow-dns", network.allow_dns(created), self._child)
+        # By way of the policies: no pod runs in the namespace before they are there.
+        return pulumi.Output.all(created, name_of(denied), name_of(resolving)).apply(lambda all_: str(all_[0]))
+
+    def _object_store(self, namespaces: Namespaces, args: LocalPlatformArgs) -> Bucket:
+        store_args = ObjectStoreArgs(
+            namespaces=namespaces,
+            image=args.images["object-store"],
+            bootstrap_image=args.images["mlflow"],
+            size=args.config.object_store_size,
+        )
+        return ObjectStore(names.OBJECT_STORE, store_args, self._child).bucket
+
+    def _mlflow_database(self, namespaces: Namespaces, size: str) -> MlflowDatabase:
+        labels = {names.LABEL_NAME: names.MLFLOW}
+        manifest = workloads.volume_claim(f"{names.MLFLOW}-database", namespaces.platform, labels, size)
+        claim = declare(f"{names.MLFLOW}-database", manifest, self._child)
+        return MlflowDatabase(uri=pulumi.Output.from_input(MLFLOW_DATABASE_URI), claim=name_of(claim))
+
+
+def public_url(config: LocalPlatformConfig) -> str:
+    """Base address of the gateway, known before anything is deployed."""
+    return f"http://{GATEWAY_HOST}:{config.gateway_port}"

@@ -1,0 +1,176 @@
+"""Manifests of one release: what serves one version of one model. Pure data, no resources."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra import names
+from infra.k8s import network, probes, workloads
+from infra.k8s.manifest import Manifest, metadata
+from infra.k8s.quantities import cores
+from services.contract import HTTP_PORT, Env, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pulumi
+
+    from infra.config.models import RealtimeModelConfig, ReleaseConfig
+    from infra.registry.reference import ResolvedModel
+
+HTTP = "http"
+"""Name of the port, by which probes and Services refer to it."""
+
+CACHE = "/cache"
+"""Where the service keeps the artifact it downloaded."""
+
+ROUTE_SECONDS = 5
+"""A pod keeps answering so long after it is told to end, while the gateway learns of it (it does within 1 s)."""
+
+DRAIN_SECONDS = 30
+"""Time for the requests that are then still in flight."""
+
+PLACEMENT_SECONDS = 60
+"""Time beyond the model's own to schedule the pod and start its image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseSpec:
+    """All that the manifests of a release depend on."""
+
+    model: str
+    release: str
+    config: ReleaseConfig
+    settings: RealtimeModelConfig
+    """The model's settings, shared by its releases."""
+    resolved: ResolvedModel
+    image: str
+    namespace: pulumi.Input[str]
+    mlflow_url: pulumi.Input[str]
+
+    @property
+    def name(self) -> str:
+        """Name of each of the release's objects."""
+        return names.workload(self.model, self.release)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels that select the release's pods; they never change."""
+        return {**model_labels(self.model), names.LABEL_RELEASE: self.release}
+
+
+def model_labels(model: str) -> dict[str, str]:
+    """Labels of everything that belongs to a model."""
+    return {names.LABEL_NAME: model, names.LABEL_MODEL: model}
+
+
+def deadline_seconds(settings: RealtimeModelConfig) -> int:
+    """Time after which a release that is not ready fails the update."""
+    return settings.startup_seconds + PLACEMENT_SECONDS
+
+
+def environment(spec: ReleaseSpec) -> dict[str, pulumi.Input[str]]:
+    """Variables of the service's container; version and digest among them, so that a diff shows both."""
+    contract: dict[str, pulumi.Input[str]] = {
+        Env.MODEL_NAME: spec.model,
+        Env.MODEL_URI: spec.resolved.uri,
+        Env.MODEL_DIGEST: spec.resolved.digest,
+        Env.MODEL_VERSION: spec.resolved.version,
+        Env.RELEASE: spec.release,
+        Env.CACHE_DIR: CACHE,
+        Env.TORCH_THREADS: str(max(1, math.floor(cores(spec.config.resources.cpu_limit)))),
+        Env.MLFLOW_TRACKING_URI: spec.mlflow_url,
+    }
+    return {**contract, "HOME": workloads.SCRATCH, **spec.config.env}
+
+
+def deployment(spec: ReleaseSpec, account: pulumi.Input[str]) -> Manifest:
+    """The Deployment: a new pod is ready before an old one goes."""
+    described = served(spec.resolved)
+    pod = workloads.Pod(
+        labels=spec.labels,
+        annotations=described,
+        containers=[_container(spec)],
+        volumes={"cache": {"emptyDir": {"sizeLimit": "10Gi"}}, "scratch": {"emptyDir": {"sizeLimit": "1Gi"}}},
+        service_account=account,
+        grace_seconds=ROUTE_SECONDS + DRAIN_SECONDS,
+        extra={"topologySpreadConstraints": [_spread(spec.labels, key) for key in SPREAD_OVER]},
+    )
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(spec.name, spec.namespace, spec.labels, described),
+        "spec": {
+            "replicas": spec.settings.scaling.min,
+            "progressDeadlineSeconds": deadline_seconds(spec.settings),
+            "revisionHistoryLimit": 2,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "selector": {"matchLabels": spec.labels},
+            "template": pod.template(),
+        },
+    }
+
+
+def served(resolved: ResolvedModel) -> dict[str, str]:
+    """What the release serves, for people."""
+    return {
+        names.ANNOTATION_MODEL_SOURCE: resolved.reference,
+        names.ANNOTATION_MODEL_VERSION: resolved.version,
+        names.ANNOTATION_MODEL_DIGEST: resolved.digest,
+    }
+
+
+def service(spec: ReleaseSpec) -> Manifest:
+    """The Service of the release's pods."""
+    return workloads.service(spec.name, spec.namespace, spec.labels, {HTTP: HTTP_PORT})
+
+
+def network_policy(
+    model: str,
+    namespace: pulumi.Input[str],
+    gateway_namespace: pulumi.Input[str],
+    registry: tuple[pulumi.Input[str], int],
+) -> Manifest:
+    """The gateway may ask the model's pods; they may fetch artifacts from the registry (namespace and port)."""
+    registry_namespace, registry_port = registry
+    mlflow = network.namespace_peer(registry_namespace, {names.LABEL_NAME: names.MLFLOW})
+    return network.allow(
+        model,
+        namespace,
+        model_labels(model),
+        ingress=[network.flow("from", [network.namespace_peer(gateway_namespace)], [HTTP_PORT])],
+        egress=[network.flow("to", [mlflow], [registry_port])],
+    )
+
+
+SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+"""Failure domains that replicas are spread over, as far as there are several."""
+
+
+def _spread(labels: Mapping[str, str], key: str) -> Manifest:
+    return {
+        "maxSkew": 1,
+        "topologyKey": key,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": dict(labels)},
+        # Only pods of one revision are compared, or a rollout would count the pods it replaces.
+        "matchLabelKeys": ["pod-template-hash"],
+    }
+
+
+def _container(spec: ReleaseSpec) -> Manifest:
+    limits = spec.config.resources
+    return workloads.container(
+        "inference",
+        spec.image,
+        workloads.resources(limits.cpu, limits.cpu_limit, limits.memory),
+        {"cache": CACHE, "scratch": workloads.SCRATCH},
+        env=workloads.env(environment(spec)),
+        ports=[{"name": HTTP, "containerPort": HTTP_PORT}],
+        startupProbe=probes.startup(Route.READY, HTTP, within=spec.settings.startup_seconds),
+        readinessProbe=probes.readiness(Route.READY, HTTP),
+        livenessProbe=probes.liveness(Route.LIVE, HTTP),
+        lifecycle={"preStop": {"sleep": {"seconds": ROUTE_SECONDS}}},
+    )

@@ -1,0 +1,1 @@
+"""Adapters: thin. Each parses, calls the pipeline, renders; none knows a model."""

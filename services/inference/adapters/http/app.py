@@ -1,0 +1,42 @@
+"""The FastAPI application, made of a catalog; it reads no setting and starts nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from services.inference.adapters.http.errors import on_error
+from services.inference.adapters.http.infer import Inference
+from services.inference.adapters.http.middleware import Accounts
+from services.inference.adapters.http.predict import operations_router, predict_router
+from services.inference.adapters.http.v1 import v1_router
+from services.inference.adapters.http.v2 import v2_router
+from services.inference.core.errors import InferenceError
+
+if TYPE_CHECKING:
+    from services.inference.adapters.http.metrics import Metrics
+    from services.inference.core.catalog import Catalog
+
+
+def create_app(catalog: Catalog, metrics: Metrics, *, max_body_bytes: int) -> FastAPI:
+    """Every protocol over one catalog."""
+    app = FastAPI(
+        title=f"{catalog.name} ({catalog.release})",
+        summary="Predictions over three HTTP protocols: /predict, KServe V1, Open Inference Protocol V2.",
+        version="0.1.0",
+        redoc_url=None,
+    )
+    inference = Inference(catalog, metrics, max_body_bytes)
+    for router in (
+        predict_router(inference),
+        v1_router(inference),
+        v2_router(inference),
+        operations_router(catalog, metrics),
+    ):
+        app.include_router(router)
+    app.add_exception_handler(InferenceError, on_error)
+    app.add_exception_handler(HTTPException, on_error)
+    app.add_middleware(Accounts, metrics=metrics, release=catalog.release)
+    return app

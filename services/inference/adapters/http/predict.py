@@ -1,0 +1,61 @@
+"""`POST /predict`, `GET /health`, `GET /metrics`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from services.contract import Route
+from services.inference.adapters.http.metrics import CONTENT_TYPE
+from services.inference.adapters.http.openapi import PREDICT_ANSWER, PREDICT_BODY
+from services.inference.core.catalog import State
+from services.inference.core.codec import PredictCodec
+
+if TYPE_CHECKING:
+    from services.inference.adapters.http.infer import Inference
+    from services.inference.adapters.http.metrics import Metrics
+    from services.inference.core.catalog import Catalog
+
+_OK, _UNAVAILABLE = 200, 503
+
+
+def predict_router(inference: Inference) -> APIRouter:
+    """Features by name in, a prediction out."""
+    router = APIRouter(tags=["predict"])
+    codec = PredictCodec()
+
+    @router.post(Route.PREDICT, openapi_extra=PREDICT_BODY, responses=PREDICT_ANSWER)
+    async def predict(request: Request) -> Response:
+        """Predict one row or several."""
+        return await inference.answer(request, codec)
+
+    return router
+
+
+def operations_router(catalog: Catalog, metrics: Metrics) -> APIRouter:
+    """What people, probes and scrapers read."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get(Route.HEALTH)
+    async def health() -> Response:
+        """Say what is served, and whether; 503 until the model is ready and again while draining."""
+        body = {
+            "status": catalog.state,
+            "model": catalog.name,
+            "version": None,
+            "release": catalog.release,
+            "digest": None,
+        }
+        if (info := catalog.info) is not None:
+            body |= {"version": info.version, "digest": info.digest}
+        code = _OK if catalog.state is State.READY else _UNAVAILABLE
+        return Response(orjson.dumps(body), code, media_type="application/json")
+
+    @router.get(Route.METRICS)
+    async def scrape() -> Response:
+        """Metrics of this process, in the Prometheus text format."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    return router

@@ -1,0 +1,47 @@
+"""KServe V1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from services.inference.adapters.http.openapi import V1_ANSWER, V1_BODY
+from services.inference.core.codec import V1Codec
+from services.inference.core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from services.inference.adapters.http.infer import Inference
+
+
+def v1_router(inference: Inference) -> APIRouter:
+    """Instances in, predictions out."""
+    router = APIRouter(prefix="/v1/models", tags=["V1"])
+    catalog = inference.catalog
+    codec = V1Codec()
+
+    @router.get("")
+    async def models() -> Response:
+        """Name the models."""
+        return _json({"models": [catalog.name]})
+
+    @router.get("/{model}")
+    async def ready(model: str) -> Response:
+        """Say whether a model takes requests."""
+        try:
+            catalog.ready(model)
+        except Unavailable:
+            return _json({"name": model, "ready": False}, 503)
+        return _json({"name": model, "ready": True})
+
+    @router.post("/{model}:predict", openapi_extra=V1_BODY, responses=V1_ANSWER)
+    async def predict(model: str, request: Request) -> Response:
+        """Predict a list of instances."""
+        return await inference.answer(request, codec, model)
+
+    return router
+
+
+def _json(content: dict[str, object], code: int = 200) -> Response:
+    return Response(orjson.dumps(content), code, media_type="application/json")

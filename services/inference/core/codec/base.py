@@ -1,0 +1,67 @@
+"""What a codec is, and the JSON reading that all of them share."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import orjson
+
+from services.inference.core.errors import MalformedBody
+
+if TYPE_CHECKING:
+    from services.inference.core.schema import ModelInfo
+    from services.inference.core.types import Request, Response
+
+BodyIn_contra = TypeVar("BodyIn_contra", contravariant=True)
+BodyOut_co = TypeVar("BodyOut_co", covariant=True)
+
+
+class Codec(Protocol[BodyIn_contra, BodyOut_co]):
+    """One protocol's form of requests and responses."""
+
+    def decode(self, body: BodyIn_contra, model: ModelInfo) -> Request:
+        """Read a request; `InvalidRequest` names what is wrong with it."""
+
+    def encode(self, request: Request, response: Response, model: ModelInfo) -> BodyOut_co:
+        """Write the response to `request`."""
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    NaN and Infinity are no JSON, but Python's own `json.dumps` writes them: such a body is read
+    leniently once, so that the refusal can name the feature instead of a column of the text.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" not in body and b"Infinity" not in body:
+            raise _malformed(f"the body is not JSON ({error})") from error
+        try:
+            value = json.loads(body)
+        except (ValueError, RecursionError) as lenient:
+            raise _malformed(f"the body is not JSON ({error})") from lenient
+    if not isinstance(value, dict):
+        raise _malformed(f"the body is a JSON {json_type(value)}")
+    return value
+
+
+def write(value: object) -> bytes:
+    """Write JSON; numpy arrays and scalars included."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY, default=_default)
+
+
+def json_type(value: object) -> str:
+    """What JSON calls the type of a parsed value."""
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _default(value: Any) -> Any:
+    """Arrays that orjson does not take itself: of objects, of float16, or not contiguous."""
+    return value.tolist()
+
+
+def _malformed(value: str) -> MalformedBody:
+    return MalformedBody(value, "a request is a JSON object", "see /docs for an example of each protocol")

@@ -1,0 +1,184 @@
+"""JSON values → `Rows`, with every refusal naming its feature and row."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from services.inference.core.codec.base import json_type
+from services.inference.core.errors import InvalidRequest, InvalidValue, MalformedBody, MissingFeature
+from services.inference.core.schema import EXACT_INTEGER, Feature, Kind, Schema
+from services.inference.core.types import Array, Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_NUMBERS = frozenset({int, float})
+
+
+def from_objects(rows: Sequence[Any], schema: Schema, where: str) -> Rows:
+    """Rows given as objects by feature name.
+
+    Names that the model does not know are ignored: while two releases with different
+    features share the traffic, a caller sends the features of both.
+    """
+    names = schema.names
+    if not rows:
+        raise _empty(where)
+    try:
+        lists = [[row[name] for name in names] for row in rows]
+    except (KeyError, TypeError, IndexError) as error:
+        raise _explain_objects(rows, schema, where) from error
+    return _from_lists(lists, schema)
+
+
+def from_arrays(rows: Sequence[Any], schema: Schema, where: str) -> Rows:
+    """Rows given as arrays of values in schema order."""
+    width = len(schema.features)
+    if not rows:
+        raise _empty(where)
+    for at, row in enumerate(rows):
+        if not isinstance(row, list):
+            raise MalformedBody(
+                f"{where}[{at}] is a JSON {json_type(row)}",
+                "rows are all objects or all arrays",
+                f"send each row as an array of {width} values",
+            )
+        if len(row) != width:
+            raise InvalidValue(
+                f"{where}[{at}] has {len(row)} values",
+                f"a row has {width}, in the order of the model's features",
+                "send one value per feature, or an object with their names",
+            )
+    return _from_lists(rows, schema)
+
+
+def from_columns(columns: Mapping[str, Array], schema: Schema) -> Rows:
+    """Rows given as one array [rows] per feature, of its own dtype; objects for text."""
+    rows = len(next(iter(columns.values())))
+    numbers = np.empty((rows, len(schema.numeric)), dtype=np.float64)
+    for at, feature in enumerate(schema.numeric):
+        numbers[:, at] = columns[feature.name]
+    texts = np.empty((rows, len(schema.text)), dtype=object)
+    for at, feature in enumerate(schema.text):
+        texts[:, at] = columns[feature.name]
+    return checked(Rows(numbers, texts), schema)
+
+
+def checked(rows: Rows, schema: Schema) -> Rows:
+    """Refuse what a feature does not take; NaN stands for null, as columnar formats have it."""
+    finite = np.isfinite(rows.numbers)
+    if not finite.all():
+        for row, at in np.argwhere(~finite):
+            feature, value = schema.numeric[at], rows.numbers[row, at]
+            if math.isinf(value) or not feature.nullable:
+                raise refused(feature, float(value), int(row))
+    for at, feature in enumerate(schema.numeric):
+        if feature.kind in (Kind.INTEGER, Kind.BOOLEAN):
+            _check_integers(rows.numbers[:, at], feature)
+    for at, feature in enumerate(schema.text):
+        for row, value in enumerate(rows.texts[:, at]):
+            if not (isinstance(value, str) or (value is None and feature.nullable)):
+                raise refused(feature, value, row)
+    return rows
+
+
+def refused(feature: Feature, value: object, row: int) -> InvalidValue:
+    """The error for one value of one feature."""
+    wanted = {Kind.FLOAT: "a finite number", Kind.INTEGER: "an integer", Kind.BOOLEAN: "true or false"}
+    rule = wanted.get(feature.kind, "a string") + (" or null" if feature.nullable else "")
+    shown = "null" if value is None else str(value) if isinstance(value, float) else repr(value)[:40]
+    missing = isinstance(value, float) and math.isnan(value)
+    remedy = "send null for a missing value" if missing and feature.nullable else f"send {rule}"
+    return InvalidValue(
+        f"feature {feature.name!r} is {shown} in row {row}", f"it is {rule}", remedy, field=feature.name
+    )
+
+
+def _from_lists(rows: Sequence[Sequence[Any]], schema: Schema) -> Rows:
+    """Values in schema order, already of the right width."""
+    if schema.plain:
+        flat = [value for row in rows for value in row]
+        if set(map(type, flat)) <= _NUMBERS:  # the common case, without a look at single values
+            try:
+                numbers = np.array(flat, dtype=np.float64).reshape(len(rows), -1)
+            except OverflowError:  # an integer beyond float64: the slow path names it
+                numbers = np.full((len(rows), len(schema.features)), np.inf)
+            if np.isfinite(numbers).all():
+                return Rows.of_numbers(numbers)
+    return _one_by_one(rows, schema)
+
+
+def _one_by_one(rows: Sequence[Sequence[Any]], schema: Schema) -> Rows:
+    numbers = np.empty((len(rows), len(schema.numeric)), dtype=np.float64)
+    texts = np.empty((len(rows), len(schema.text)), dtype=object)
+    for row, values in enumerate(rows):
+        number_at = text_at = 0
+        for feature, value in zip(schema.features, values, strict=True):
+            if not _accepts(feature, value):
+                raise refused(feature, value, row)
+            if feature.kind is Kind.TEXT:
+                texts[row, text_at] = value
+                text_at += 1
+            else:
+                numbers[row, number_at] = math.nan if value is None else value
+                number_at += 1
+    return Rows(numbers, texts)
+
+
+def _accepts(feature: Feature, value: object) -> bool:  # noqa: PLR0911  # one line per kind
+    """Whether a parsed JSON value is one of the feature's."""
+    if value is None:
+        return feature.nullable
+    if feature.kind is Kind.TEXT:
+        return isinstance(value, str)
+    if feature.kind is Kind.BOOLEAN:
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    if feature.kind is Kind.INTEGER:
+        return abs(value) <= EXACT_INTEGER and value == int(value)
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _check_integers(column: Array, feature: Feature) -> None:
+    bound = 1 if feature.kind is Kind.BOOLEAN else EXACT_INTEGER
+    low = 0 if feature.kind is Kind.BOOLEAN else -EXACT_INTEGER
+    given = np.nan_to_num(column)
+    wrong = (given != np.floor(given)) | (given > bound) | (given < low)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise refused(feature, float(column[row]), row)
+
+
+def _explain_objects(rows: Sequence[Any], schema: Schema, where: str) -> InvalidRequest:
+    """Find out which row or name made the quick path fail."""
+    for at, row in enumerate(rows):
+        if not isinstance(row, dict):
+            return MalformedBody(
+                f"{where}[{at}] is a JSON {json_type(row)}",
+                "rows are all objects or all arrays",
+                "send each row as an object of feature values",
+            )
+        absent = [name for name in schema.names if name not in row]
+        if absent:
+            others = [name for name in row if name not in schema.names]
+            near = difflib.get_close_matches(absent[0], others, n=1)
+            more = f" (and {len(absent) - 1} more: {', '.join(absent[1:6])})" if absent[1:] else ""
+            return MissingFeature(
+                f"row {at} has no feature {absent[0]!r}{more}",
+                f"the model takes {len(schema.names)} features",
+                f"rename {near[0]!r}" if near else "send it in every row",
+                field=absent[0],
+            )
+    return MalformedBody(f"{where} cannot be read", "rows are objects by feature name", "see /docs for an example")
+
+
+def _empty(where: str) -> MalformedBody:
+    return MalformedBody(f"{where} is empty", "a request has at least one row", "send a row")

@@ -1,0 +1,134 @@
+"""What a model takes and gives: features in order, outputs by name, and what serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.inference.core.types import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXACT_INTEGER = 2**53
+"""Numbers travel as float64, which counts exactly up to here; a larger integer is refused, not rounded."""
+
+
+class Kind(StrEnum):
+    """What a feature's values are."""
+
+    FLOAT = "float"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    TEXT = "text"
+
+
+class Task(StrEnum):
+    """What the model's result means."""
+
+    BINARY = "binary_classification"
+    MULTICLASS = "multiclass_classification"
+    REGRESSION = "regression"
+
+
+DATATYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "BOOL": "bool",
+        "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
+        "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
+        "FP16": "float16", "FP32": "float32", "FP64": "float64",
+        "BYTES": "object",
+    }
+)  # fmt: skip
+"""Datatypes of the Open Inference Protocol and the numpy type of each."""
+
+_OF_KIND = {Kind.FLOAT: "FP64", Kind.INTEGER: "INT64", Kind.BOOLEAN: "BOOL", Kind.TEXT: "BYTES"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One input of the model."""
+
+    name: str
+    kind: Kind = Kind.FLOAT
+    nullable: bool = False
+    """Whether null is a value: true where the transformer imputes it."""
+
+    @property
+    def datatype(self) -> str:
+        """Open Inference Protocol datatype of the feature's column."""
+        return _OF_KIND[self.kind]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One output of the model; `shape` has -1 for the row."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] = (-1,)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Features in the order in which the model takes them."""
+
+    features: tuple[Feature, ...]
+    tensor: str = ""
+    """Name of the model's one input tensor where its columns have no names of their own."""
+
+    @cached_property
+    def numeric(self) -> tuple[Feature, ...]:
+        """Features of the `numbers` block, in its order."""
+        return tuple(f for f in self.features if f.kind is not Kind.TEXT)
+
+    @cached_property
+    def text(self) -> tuple[Feature, ...]:
+        """Features of the `texts` block, in its order."""
+        return tuple(f for f in self.features if f.kind is Kind.TEXT)
+
+    @cached_property
+    def plain(self) -> bool:
+        """Every feature is a float: rows are a matrix and need no look at single values."""
+        return all(f.kind is Kind.FLOAT for f in self.features)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of all features, in order."""
+        return tuple(f.name for f in self.features)
+
+    def zeros(self) -> Rows:
+        """One row of zeros and empty texts."""
+        return Rows(np.zeros((1, len(self.numeric))), np.full((1, len(self.text)), "", dtype=object))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMetadata:
+    """What a runtime knows about its model once it is loaded."""
+
+    platform: str
+    """How it is run: `torchscript`, `mlflow_pytorch` or `mlflow_pyfunc`."""
+    schema: Schema
+    outputs: tuple[Output, ...]
+    score: str
+    """The output that V1 answers with: what the threshold applies to, else the prediction."""
+    task: Task | None = None
+    threshold: float | None = None
+    example: Rows = field(repr=False)
+    """One row that the model accepts; warm-up repeats it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A served model: who it is and what it takes."""
+
+    name: str
+    version: str
+    release: str
+    digest: str
+    metadata: ModelMetadata

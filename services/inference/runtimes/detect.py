@@ -1,0 +1,78 @@
+"""Which runtime reads an artifact, decided by its files; and whether it may be read at all.
+
+| files                                            | runtime         | needs a verified digest |
+|--------------------------------------------------|-----------------|-------------------------|
+| `config.yaml`                                    | bundle          | no: text and TorchScript |
+| `MLmodel` with our loader, its data a bundle     | bundle          | no                      |
+| `MLmodel` with the pytorch flavour, tensor input | MLflow pytorch  | yes: a pickle           |
+| any other `MLmodel`                              | MLflow pyfunc   | yes: pickles and code   |
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from services.inference.core.errors import InvalidArtifact, UntrustedArtifact
+from services.inference.runtimes import mlflow_loader
+from services.inference.runtimes.bundle import CONFIG, BundleRuntime
+from services.inference.runtimes.mlflow_pyfunc import PyfuncRuntime
+from services.inference.runtimes.mlflow_pytorch import PytorchRuntime
+from services.inference.runtimes.mlmodel import FILE, MlModel, read_mlmodel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.inference.core.runtime import Artifact, Runtime
+
+
+def load_runtime(artifact: Artifact, threads: int) -> Runtime:
+    """Load the model; `UntrustedArtifact` or `InvalidArtifact` where that may not or cannot be done.
+
+    `threads` are torch's intra-op threads, a setting of the whole process.
+    """
+    runtime = _load(artifact)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+    return runtime
+
+
+def _load(artifact: Artifact) -> Runtime:
+    directory = artifact.directory
+    if (directory / CONFIG).is_file():
+        return BundleRuntime.load(artifact)
+    if not (directory / FILE).is_file():
+        raise InvalidArtifact(
+            f"the artifact holds {_listing(directory)}",
+            f"a model has {CONFIG} or {FILE} at its root",
+            "point at its root",
+        )
+    model = read_mlmodel(directory)
+    bundle = _bundle_inside(directory, model)
+    if bundle is not None:
+        return BundleRuntime.load(replace(artifact, directory=bundle))
+    if not artifact.verified:
+        raise UntrustedArtifact(
+            f"the artifact has MLflow flavours {', '.join(sorted(model.flavors))}",
+            "code and pickles are read only where a digest vouches for them",
+            "set SLIPWAY_MODEL_DIGEST to the artifact's digest",
+        )
+    return (PytorchRuntime if "pytorch" in model.flavors else PyfuncRuntime).load(artifact)
+
+
+def _bundle_inside(directory: Path, model: MlModel) -> Path | None:
+    """The bundle of an MLflow model that our own tool registered."""
+    function = model.flavors.get("python_function", {})
+    if function.get("loader_module") != mlflow_loader.NAME:
+        return None
+    data = PurePosixPath(str(function.get("data", "")))
+    if data.is_absolute() or ".." in data.parts or not (directory / data / CONFIG).is_file():
+        raise InvalidArtifact(f"{FILE}: data is {data}", f"it is the bundle's directory, with {CONFIG}", "log it again")
+    return directory / data
+
+
+def _listing(directory: Path) -> str:
+    names = sorted(path.name for path in directory.iterdir())
+    return ", ".join(names[:6]) + (" …" if len(names) > 6 else "") if names else "nothing"  # noqa: PLR2004

@@ -1,0 +1,77 @@
+"""Settings of the process, and the only reader (and writer) of its environment.
+
+Every variable is named in `services.contract.Env`, documented there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, PositiveInt, StringConstraints
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from services.contract import HTTP_PORT, Env
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+"""A name that is safe in a path, a label and a header."""
+
+
+class Settings(BaseSettings):
+    """Validated settings; a missing or wrong one ends the process with its variable's name."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    model_name: Name = Field(validation_alias=Env.MODEL_NAME)
+    model_uri: str = Field(validation_alias=Env.MODEL_URI, min_length=1)
+    model_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+        None, validation_alias=Env.MODEL_DIGEST
+    )
+    model_version: Name | None = Field(None, validation_alias=Env.MODEL_VERSION)
+    release: Name = Field("local", validation_alias=Env.RELEASE)
+    cache_dir: Path = Field(Path("/var/cache/slipway"), validation_alias=Env.CACHE_DIR)
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias=Env.LOG_LEVEL)
+    torch_threads: PositiveInt = Field(1, validation_alias=Env.TORCH_THREADS)
+    http_host: str = Field("0.0.0.0", validation_alias=Env.HTTP_HOST)  # noqa: S104  # a pod is reached from outside
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(HTTP_PORT, validation_alias=Env.HTTP_PORT)
+    max_batch_rows: PositiveInt = Field(256, validation_alias=Env.MAX_BATCH_ROWS)
+    max_queued_rows: PositiveInt = Field(4096, validation_alias=Env.MAX_QUEUED_ROWS)
+    max_body_bytes: PositiveInt = Field(16 * 1024 * 1024, validation_alias=Env.MAX_BODY_BYTES)
+    drain_seconds: PositiveInt = Field(25, validation_alias=Env.DRAIN_SECONDS)
+    mlflow_tracking_uri: str | None = Field(None, validation_alias=Env.MLFLOW_TRACKING_URI)
+    s3_endpoint_url: str | None = Field(None, validation_alias=Env.S3_ENDPOINT_URL)
+    termination_log: Path = Field(Path("/dev/termination-log"), validation_alias=Env.TERMINATION_LOG)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment only: no .env file, no secrets directory can change what a pod serves."""
+        return init_settings, env_settings
+
+
+def prepare_process(cache_dir: Path) -> None:
+    """Point third parties at the one writable directory; call it before they are imported.
+
+    MLflow and torch look for a home and a temporary directory; the root file system is read-only.
+    """
+    scratch = cache_dir / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    writable: Mapping[str, str] = {
+        "TMPDIR": str(scratch),
+        "HOME": str(scratch),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+    os.environ.update(writable)
+    tempfile.tempdir = None  # read TMPDIR again

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.golden.rendering import kept, rendered, stacks
+
+REWRITE = "run `python -m tests.golden.rewrite` and read the diff"
+
+
+@pytest.fixture(scope="module", params=stacks())
+def stack(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def now(stack):
+    return rendered(stack)
+
+
+def test_every_object_that_a_stack_declares_has_a_golden(stack, now):
+    missing = sorted(now.keys() - kept(stack).keys())
+    assert not missing, f"no golden for {missing}: {REWRITE}"
+
+
+def test_no_golden_outlives_its_object(stack, now):
+    orphaned = sorted(kept(stack).keys() - now.keys())
+    assert not orphaned, f"nothing declares {orphaned} any more: {REWRITE}"
+
+
+def test_objects_are_what_their_goldens_say(stack, now):
+    goldens = kept(stack)
+    for name in sorted(now.keys() & goldens.keys()):
+        assert now[name] == goldens[name], f"{stack}/{name} changed: {REWRITE}"
+
+
+def test_rendering_twice_gives_the_same_objects(stack, now):
+    assert rendered(stack) == now, "an object that differs from run to run would show a change in every preview"

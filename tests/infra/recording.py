@@ -1,0 +1,149 @@
+"""A program run against Pulumi's mocks, every registration awaited and recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import pulumi
+from pulumi.runtime import mocks as pulumi_mocks
+
+from infra.config.parse import BuildRecords, parse
+from infra.config.stack import StackConfig
+from infra.registry.reference import ResolvedModel, parse_reference
+
+DIGEST = "sha256:" + "d" * 64
+"""Digest that `resolve_without_registry` gives to every artifact."""
+
+RECORDS = BuildRecords(
+    images={
+        name: f"slipway.local/{name}@sha256:{fill * 64}"
+        for name, fill in (
+            ("inference", "1"),
+            ("mlflow", "2"),
+            ("object-store", "3"),
+            ("istiod", "4"),
+            ("istio-proxy", "5"),
+        )
+    },
+    istio_charts="/istio/manifests/charts",
+)
+"""What the tools would have recorded."""
+
+GENERATED = "generated-secret"
+"""What every `RandomSecret` turns out to be."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    type: str
+    name: str
+    inputs: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return self.type.rpartition(":")[2]
+
+
+@dataclass
+class Recorded:
+    resources: list[Registered] = field(default_factory=list)
+    outputs: Any = None
+    """What the program returned; Outputs inside are resolved, or None where unknown."""
+
+    def of(self, kind: str) -> dict[str, Registered]:
+        return {resource.name: resource for resource in self.resources if resource.kind == kind}
+
+    def one(self, kind: str, name: str) -> dict[str, Any]:
+        found = self.of(kind)
+        assert name in found, f"no {kind} {name} was registered, only {sorted(found)}"
+        return found[name].inputs
+
+
+class EngineLikeMocks(pulumi_mocks.Mocks):
+    """Answers as an engine would: inputs come back; in a preview what only creation can tell is unknown."""
+
+    def __init__(self, recorded: Recorded, *, preview: bool) -> None:
+        self._recorded = recorded
+        self._preview = preview
+
+    def call(self, args):
+        raise AssertionError(f"the program called {args.token}: previews must not depend on the provider's functions")
+
+    def new_resource(self, args):
+        self._recorded.resources.append(Registered(args.typ, args.name, args.inputs))
+        if self._preview:
+            # Nothing that is created is known, not even what was asked for: the strictest preview there is.
+            return None, {}
+        state = dict(args.inputs)
+        if args.typ.endswith(":RandomSecret"):
+            state["result"] = GENERATED
+        return f"{args.name}-id" if args.custom else None, state
+
+
+def record(program: Callable[[], Any], *, preview: bool) -> Recorded:
+    """Runs the program to the end: every resource registered, every Output resolved, any failure raised."""
+    # In a thread of its own, with a loop of its own: the mocks leave both behind, and this closes them.
+    loops: list[asyncio.AbstractEventLoop] = []
+    new_event_loop = asyncio.new_event_loop
+
+    def kept_event_loop() -> asyncio.AbstractEventLoop:
+        loops.append(new_event_loop())
+        return loops[-1]
+
+    with mock.patch("asyncio.new_event_loop", kept_event_loop), ThreadPoolExecutor(max_workers=1) as thread:
+        recorded = thread.submit(_record, program, preview=preview).result()
+    for loop in loops:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+    return recorded
+
+
+def _record(program: Callable[[], Any], *, preview: bool) -> Recorded:
+    recorded = Recorded()
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    pulumi_mocks.set_mocks(EngineLikeMocks(recorded, preview=preview), project="slipway", stack="local", preview=preview)
+
+    @pulumi.runtime.test
+    def run() -> pulumi.Output[Any]:
+        def keep(outputs: Any) -> None:
+            recorded.outputs = outputs
+
+        return pulumi.Output.from_input(program()).apply(keep, run_with_unknowns=True)
+
+    run()
+    return recorded
+
+
+def stack(**keys: Any) -> StackConfig:
+    """A stack's configuration from the keys below `slipway:`, with what the tools record."""
+    values = {"platform": {"kind": "local"}, "models": {}, **keys}
+    return parse({f"slipway:{key}": json.dumps(value) for key, value in values.items()}, RECORDS)
+
+
+def realtime(**keys: Any) -> dict[str, Any]:
+    """A model of one release, as the stack file has it."""
+    return {
+        "kind": "realtime",
+        "releases": {"v1": {"model": "models:/breast-cancer/1"}},
+        "traffic": {"v1": 100},
+        **keys,
+    }
+
+
+def resolve_without_registry(models, url):
+    """Takes versions from the references themselves; an alias is version 7."""
+    return {
+        name: {release: resolved(config.model) for release, config in model.releases.items()}
+        for name, model in models.items()
+    }
+
+
+def resolved(reference: str) -> ResolvedModel:
+    parsed = parse_reference(reference)
+    return ResolvedModel(reference=reference, name=parsed.name, version=parsed.version or "7", digest=DIGEST)

@@ -1,0 +1,35 @@
+"""The `slipway` command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tools.cli import cluster, toolchain
+from tools.steps import StepError
+
+app = typer.Typer(
+    name="slipway",
+    help="Model deployment as Pulumi Python.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(cluster.app, name="cluster")
+app.add_typer(toolchain.app, name="toolchain")
+
+
+def main() -> None:
+    """Run the command; an error that says what to do is shown as it is, without a stack trace."""
+    try:
+        app()
+    except StepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""`slipway toolchain`: the programs that this machine lacks, built from Go modules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tools import paths
+from tools.steps import Steps
+from tools.toolchain import build
+from tools.toolchain.recipes import RECIPES, Group
+
+app = typer.Typer(help="Build the Pulumi engine, Kubernetes and Istio from pinned Go modules.", no_args_is_help=True)
+
+
+@app.command("build")
+def build_command(
+    group: Annotated[list[Group] | None, typer.Option(help="Only this part; may be given again.")] = None,
+) -> None:
+    """Build what is not in the cache yet; goes on where an earlier run was interrupted."""
+    print(build.ensure(set(group or Group), Steps(record=paths.BUILD / "steps.json")))
+
+
+@app.command("status")
+def status_command() -> None:
+    """Which tools are built, and where."""
+    for recipe in RECIPES:
+        path = build.artifact(recipe)
+        print(f"{recipe.name:22} {recipe.group:8} {path if path.exists() else 'not built'}")

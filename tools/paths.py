@@ -1,0 +1,24 @@
+"""Where things are on this machine. The only module of `tools` that reads the environment for paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The checkout."""
+
+BUILD = PROJECT / "build"
+"""What commands leave behind in the checkout for people and for the Pulumi program; ignored by git."""
+
+
+def cache() -> Path:
+    """Built toolchain, images and packages: safe to delete, made again when needed, shared by all checkouts."""
+    if explicit := os.environ.get("SLIPWAY_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway"
+
+
+def clusters() -> Path:
+    """Parent of the embedded clusters' state directories, one per cluster name."""
+    return Path(os.environ.get("SLIPWAY_STATE", "/var/lib/slipway"))

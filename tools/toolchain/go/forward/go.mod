@@ -1,0 +1,3 @@
+module slipway/toolchain/forward
+
+go 1.26

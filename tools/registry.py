@@ -7,6 +7,7 @@ The client needs no access to the artifact store: everything goes through the se
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -141,23 +142,39 @@ def _client(tracking_uri: str) -> MlflowClient:
 
 @contextmanager
 def _tracking(uri: str) -> Iterator[None]:
-    """MLflow logs models through process-wide state only: set it, and put it back."""
-    import mlflow  # noqa: PLC0415
+    """MLflow logs models through process-wide state only: set it, and put it back.
 
-    before, registry_before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    Its messages are for interactive use and would mix with ours; by default it also copies the
+    pyproject.toml and uv.lock of the current directory into the artifact, whatever they belong to.
+    """
+    import mlflow  # noqa: PLC0415
+    from mlflow import environment_variables  # noqa: PLC0415
+
+    switches: Any = environment_variables
+    logger = logging.getLogger("mlflow")
+    before, registry_before, level = mlflow.get_tracking_uri(), mlflow.get_registry_uri(), logger.level
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    logger.setLevel(logging.ERROR)
+    switches.MLFLOW_LOG_UV_FILES.set(value=False)
+    switches.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(value=True)
     try:
         yield
     finally:
+        switches.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.unset()
+        switches.MLFLOW_LOG_UV_FILES.unset()
+        logger.setLevel(level)
         mlflow.set_tracking_uri(before)
         mlflow.set_registry_uri(registry_before)
 
 
 def _versions(client: MlflowClient, name: str, more: str = "") -> Sequence[ModelVersion]:
-    quoted = name.replace("'", "''")
-    found = client.search_model_versions(f"name = '{quoted}'{more}")
+    found = client.search_model_versions(f"name = '{_quoted(name)}'{more}")
     return sorted(found, key=lambda version: int(version.version), reverse=True)
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "''")
 
 
 def _with_bundle(client: MlflowClient, name: str, bundle_digest: str) -> ModelVersion | None:
@@ -167,7 +184,8 @@ def _with_bundle(client: MlflowClient, name: str, bundle_digest: str) -> ModelVe
 
 def _create(client: MlflowClient, registration: Registration, bundle_digest: str) -> ModelVersion:
     import mlflow  # noqa: PLC0415
-    from mlflow.artifacts import download_artifacts  # noqa: PLC0415
+
+    from services.inference.runtimes.sources.registry import download_proxied  # noqa: PLC0415
 
     mlflow.set_experiment(registration.name)
     with mlflow.start_run(run_name=registration.name):
@@ -176,10 +194,16 @@ def _create(client: MlflowClient, registration: Registration, bundle_digest: str
         logged = _log_model(registration)  # 2
     location = client.get_logged_model(logged.model_id).artifact_location
     with tempfile.TemporaryDirectory(prefix="slipway-register-") as scratch:
-        download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=mlflow.get_tracking_uri())
-        digest = directory_digest(Path(scratch))  # 3
+        files = Path(scratch) / "artifact"
+        files.mkdir()
+        download_proxied(location, mlflow.get_tracking_uri(), files)
+        digest = directory_digest(files)  # 3
     tags = {DIGEST_TAG: digest, BUNDLE_DIGEST_TAG: bundle_digest}
-    return mlflow.register_model(f"models:/{logged.model_id}", registration.name, tags=tags)  # 4
+    if not client.search_registered_models(f"name = '{_quoted(registration.name)}'"):
+        client.create_registered_model(registration.name)
+    return client.create_model_version(  # 4
+        registration.name, f"models:/{logged.model_id}", logged.run_id, tags=tags, model_id=logged.model_id
+    )
 
 
 def _log_model(registration: Registration) -> Any:

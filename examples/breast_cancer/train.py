@@ -181,9 +181,8 @@ def _write(  # noqa: PLR0913, PLR0917  # the parts of a bundle
 ) -> None:
     import torch  # noqa: PLC0415
 
-    with (
-        warnings.catch_warnings()
-    ):  # deprecated for new authors; it is the bundle's format, and needs no pickle to read
+    with warnings.catch_warnings():
+        # Deprecated for new authors; it is the bundle's format, and needs no pickle to read.
         warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=FutureWarning)
         # Frozen: a module's constants are written in the order of a set, which differs from process to process.
         torch.jit.save(torch.jit.freeze(torch.jit.script(module)), str(bundle / "model.pt"))

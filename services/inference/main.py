@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 import uvloop
+from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
 from services.inference.adapters.http.app import create_app
@@ -171,6 +172,7 @@ def main() -> int:
     except OSError as error:
         return _refuse(f"cache {settings.cache_dir}: {error.strerror} → it is writable → mount a volume", settings)
     configure_logs(settings.log_level)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every one of ours, which nothing reads
     try:
         listening = socket.create_server((settings.http_host, settings.http_port), backlog=2048)
     except OSError as error:

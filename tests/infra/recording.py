@@ -107,7 +107,9 @@ def record(program: Callable[[], Any], *, preview: bool) -> Recorded:
 def _record(program: Callable[[], Any], *, preview: bool) -> Recorded:
     recorded = Recorded()
     asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi_mocks.set_mocks(EngineLikeMocks(recorded, preview=preview), project="slipway", stack="local", preview=preview)
+    pulumi_mocks.set_mocks(
+        EngineLikeMocks(recorded, preview=preview), project="slipway", stack="local", preview=preview
+    )
 
     @pulumi.runtime.test
     def run() -> pulumi.Output[Any]:

@@ -59,7 +59,10 @@ def test_an_accepted_configuration_cannot_be_changed():
             {"platform": {"kind": "local", "gatewayPort": "web"}},
             'slipway:platform.gatewayPort: "web" → a whole number → write it in digits',
         ),
-        ({"platform": {"kind": "local", "gatewayPort": 80}}, "slipway:platform.gatewayPort: 80 → at least 1024 → raise it"),
+        (
+            {"platform": {"kind": "local", "gatewayPort": 80}},
+            "slipway:platform.gatewayPort: 80 → at least 1024 → raise it",
+        ),
         ({"platform": {}}, "slipway:platform.kind: missing → required → add it"),
         ({"models": 3}, "slipway:models: 3 → a map of keys to values → indent its keys below it"),
         (

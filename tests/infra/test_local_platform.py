@@ -93,7 +93,9 @@ def test_volumes_survive_the_pods_that_use_them():
         spec = recorded.one("Deployment", name)["spec"]
         assert spec["strategy"] == {"type": "Recreate"}, "two pods must never write one SQLite file or bucket tree"
         volumes = spec["template"]["spec"]["volumes"]
-        claims = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+        claims = [
+            volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume
+        ]
         assert claims, f"{name} would lose everything with its pod"
         assert set(claims) <= set(recorded.of("PersistentVolumeClaim")), "a claim that nothing declares"
 

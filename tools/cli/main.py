@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tools.cli import cluster, toolchain
+from tools.cli import cluster, images, toolchain
 from tools.steps import StepError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(images.app, name="images")
 app.add_typer(toolchain.app, name="toolchain")
 
 

@@ -20,6 +20,10 @@ class Component:
     name: str
     argv: tuple[str, ...]
     probe: tuple[str, int] | Path | None
+    ready_url: str | None = None
+    """URL of the API server that answers 200 only once it can serve; asked besides the probe."""
+    needs_addons: bool = False
+    """Its rights come with the add-ons: it starts once they are applied."""
     on_host_network: bool = False
 
 
@@ -40,6 +44,7 @@ def components(layout: Layout, bin_directory: Path, gateway_port: int) -> tuple[
         Component(
             name="kube-apiserver",
             probe=(layout.node_ip, names.API_PORT),
+            ready_url=f"{layout.server}/readyz",
             argv=program("kube-apiserver", *_apiserver(layout)),
         ),
         Component(
@@ -79,13 +84,21 @@ def components(layout: Layout, bin_directory: Path, gateway_port: int) -> tuple[
             argv=program("kube-proxy", f"--config={layout.file('kube-proxy.yaml')}"),
         ),
         Component(
+            name="gateway",
+            probe=None,
+            on_host_network=True,
+            argv=program("forward", f"-listen=127.0.0.1:{gateway_port}", f"-to={layout.node_ip}:{gateway_port}"),
+        ),
+        Component(
             name="coredns",
             probe=("127.0.0.1", 8181),
+            needs_addons=True,
             argv=program("coredns", "-conf", str(layout.file("Corefile"))),
         ),
         Component(
             name="hostpath-provisioner",
             probe=None,
+            needs_addons=True,
             argv=program(
                 "hostpath-provisioner",
                 f"-kubeconfig={layout.file('provisioner.kubeconfig')}",
@@ -93,14 +106,9 @@ def components(layout: Layout, bin_directory: Path, gateway_port: int) -> tuple[
             ),
         ),
         Component(
-            name="gateway",
-            probe=None,
-            on_host_network=True,
-            argv=program("forward", f"-listen=127.0.0.1:{gateway_port}", f"-to={layout.node_ip}:{gateway_port}"),
-        ),
-        Component(
             name="metrics-server",
             probe=(layout.node_ip, names.METRICS_SERVER_PORT),
+            needs_addons=True,
             argv=program("metrics-server", *_metrics_server(layout)),
         ),
     )

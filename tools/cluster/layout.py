@@ -90,6 +90,11 @@ class Layout:
         return self.file("containerd.sock")
 
     @property
+    def addons_applied(self) -> Path:
+        """Exists once the add-ons are applied; the components whose rights they hold wait for it."""
+        return self.file("addons-applied")
+
+    @property
     def server(self) -> str:
         """URL of the API server, from the host and from pods."""
         return f"https://{self.node_ip}:{API_PORT}"

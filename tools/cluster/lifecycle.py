@@ -26,7 +26,7 @@ from tools.steps import StepError, Steps
 from tools.toolchain.build import binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 START_SECONDS = 120.0
 """A cold start takes 15 s on two idle cores; this is for a machine that is busy."""
@@ -58,7 +58,6 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
                 configuration.render(layout)
                 _launch(layout, gateway_port)
                 _await(layout, "the API server", _api_ready)
-                _await(layout, "its programs", _all_running, ignore={"metrics-server"})
         with steps.step(f"cluster {name}: ready", estimate=10):
             _apply_addons(layout)
             _load_pause(layout)
@@ -120,18 +119,22 @@ def kubectl(layout: Layout, *arguments: str, stdin: str | None = None, timeout: 
 
 def load_image(layout: Layout, archive: Path) -> None:
     """Import an OCI or Docker image archive into the node, with the names and digests it carries."""
-    done = subprocess.run(
-        [
-            "ctr", f"--address={layout.containerd_socket}", "--namespace=k8s.io",
-            "images", "import", "--digests", "--all-platforms", str(archive),
-        ],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
+    try:
+        ctr(layout, "images", "import", "--digests", "--all-platforms", str(archive))
+    except StepError as error:
         raise StepError(
-            f"{archive}: {done.stderr.strip() or done.stdout.strip()} → the node could not import it → "
+            f"{error} → the node could not import {archive} → "
             "it has to be an OCI or Docker image archive (`buildah push IMAGE oci-archive:FILE`)"
-        )
+        ) from None
+
+
+def ctr(layout: Layout, *arguments: str) -> str:
+    """Run containerd's own client on the node's images and return its output."""
+    argv = ["ctr", f"--address={layout.containerd_socket}", "--namespace=k8s.io", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StepError(f"ctr {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
 
 
 @contextlib.contextmanager
@@ -238,9 +241,9 @@ def _ip(*arguments: str) -> None:
         raise StepError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
 
-def _await(layout: Layout, what: str, condition: Any, **options: Any) -> None:
+def _await(layout: Layout, what: str, condition: Callable[[Layout], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not condition(layout, **options):
+    while not condition(layout):
         if not _alive(layout):
             log = layout.file("logs", "supervisor.log")
             raise StepError(
@@ -286,11 +289,9 @@ def _host_pids(layout: Layout) -> dict[str, int]:
     return found
 
 
-def _all_running(layout: Layout, ignore: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
+def _all_running(layout: Layout) -> bool:
     components = _component_status(layout)
-    return bool(components) and all(
-        entry["state"] == "running" for name, entry in components.items() if name not in ignore
-    )
+    return bool(components) and all(entry["state"] == "running" for entry in components.values())
 
 
 def _api_ready(layout: Layout) -> bool:
@@ -326,6 +327,7 @@ def _apply_addons(layout: Layout) -> None:
         ca_bundle=base64.b64encode(layout.file("pki", "ca.crt").read_bytes()).decode(),
     )
     kubectl(layout, "apply", "--server-side", "--field-manager=slipway-cluster", "-f", "-", stdin=manifest)
+    layout.addons_applied.touch()
 
 
 def _load_pause(layout: Layout) -> None:

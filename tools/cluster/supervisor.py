@@ -7,11 +7,14 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import traceback
+import urllib.request
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -79,10 +82,12 @@ def _supervise(layout: Layout, children: list[Child], host_network: int) -> NoRe
         _reap(children)
         now = time.monotonic()
         for child in children:
+            if child.component.needs_addons and not layout.addons_applied.exists():
+                break
             if child.pid is None:
                 if now >= child.due:
                     _start(layout, child, host_network)
-            elif child.status.state != "running" and _answers(child.component):
+            elif child.status.state != "running" and _answers(layout, child.component):
                 child.status.state = "running"
             if child.status.state != "running":
                 break  # the ones after it need it
@@ -145,7 +150,7 @@ def _start(layout: Layout, child: Child, host_network: int) -> None:
     child.status.state = "starting"
 
 
-def _answers(component: Component) -> bool:
+def _answers(layout: Layout, component: Component) -> bool:
     probe = component.probe
     if probe is None:
         return True
@@ -156,7 +161,18 @@ def _answers(component: Component) -> bool:
             connection.connect(address)
         except OSError:
             return False
-    return True
+    return component.ready_url is None or _serves(layout, component.ready_url)
+
+
+def _serves(layout: Layout, url: str) -> bool:
+    pki = layout.file("pki")
+    context = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+    context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS, context=context) as answer:  # noqa: S310 our own URL
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
 
 
 def _prepare_mounts(layout: Layout) -> None:

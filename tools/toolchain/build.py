@@ -25,6 +25,9 @@ LANGUAGE_HOST = Path(__file__).parent / "language_host" / "pulumi-language-pytho
 GO_MINIMUM = (1, 26)
 """The newest `go` line among the modules that are built."""
 
+ROOMY_BYTES = 25 * 1024**3
+"""Below this much free disk the caches are dropped after each tool; all of them together reach 33 GB."""
+
 BUILD_ENVIRONMENT = {
     "CGO_ENABLED": "0",  # static: the same binary runs on the host, on scratch images and under any libc
     "GOFLAGS": "-mod=readonly -buildvcs=false",
@@ -57,9 +60,10 @@ def ensure(groups: set[Group], steps: Steps) -> Path:
     """Build what is missing of `groups` and return the `bin` directory that holds all of it.
 
     1. take the cache's lock, so that two commands never build the same thing at once
-    2. build each missing artifact aside and move it into place whole
+    2. build each missing artifact aside and move it into place whole; the compiler's cache is shared, as
+       Kubernetes' tools share most of their packages
     3. link every binary into `bin`
-    4. drop the compiler's and the modules' caches, which are ten times what was built
+    4. drop the compiler's and the modules' caches, which are twenty times what was built
 
     Raises `StepError` naming the tool, the log and the remedy.
     """
@@ -71,6 +75,8 @@ def ensure(groups: set[Group], steps: Steps) -> Path:
         for number, recipe in enumerate(missing, 1):
             with steps.step(f"toolchain {number}/{len(missing)} {recipe.name}", estimate=recipe.estimate) as step:
                 _build(recipe, step)
+            if shutil.disk_usage(root()).free < ROOMY_BYTES:
+                _drop_build_caches()
         bin_directory = _gather([recipe for recipe in RECIPES if artifact(recipe).exists()])
         if missing:
             _drop_build_caches()
@@ -124,7 +130,7 @@ def _build(recipe: Recipe, step: Step) -> None:
     log = root() / "logs" / f"{recipe.name}.log"
     environment = {
         **BUILD_ENVIRONMENT,
-        "GOCACHE": str(root() / "gocache" / recipe.name),
+        "GOCACHE": str(root() / "gocache"),
         "GOMODCACHE": str(root() / "gomodcache"),
     }
     remedy = "the next run resumes where the build stopped; if a download failed, check the Go proxy (`go env GOPROXY`)"

@@ -11,7 +11,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 
 from services.contract import VERSION_HEADER, Route
-from services.inference.adapters.http.errors import protocol_of, render_error
+from services.inference.adapters.http.errors import OTHER, protocol_of, render_error
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,7 +69,8 @@ class Accounts:
 
     def _account(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         path = scope["path"]
-        self._metrics.answered(protocol_of(path), status, seconds)
+        # A probe that fails while the model loads is no failed request: it must not count against an objective.
+        self._metrics.answered(OTHER if path in _QUIET else protocol_of(path), status, seconds)
         level = _log.error if status >= _INTERNAL_ERROR and path not in _QUIET else _log.info
         if path in _QUIET:
             level = _log.debug

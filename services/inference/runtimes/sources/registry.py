@@ -7,6 +7,8 @@ state; here the registry is only asked where the version lies, and that place is
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.inference.core.errors import FetchFailed
@@ -14,8 +16,6 @@ from services.inference.runtimes.sources.base import Located, TransientError, no
 from services.inference.runtimes.sources.s3 import S3Source
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlflow import MlflowClient
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
@@ -63,11 +63,10 @@ class RegistrySource:
         if located.uri.startswith("s3://"):
             S3Source(located.uri, self._s3_endpoint_url).download(located, into)
             return
-        from mlflow.artifacts import download_artifacts  # noqa: PLC0415
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
         try:
-            download_artifacts(artifact_uri=located.uri, dst_path=str(into), tracking_uri=self._tracking_uri)
+            download_proxied(located.uri, self._tracking_uri, into)
         except (MlflowException, OSError) as error:  # requests' errors are OSErrors
             raise TransientError(f"{located.uri}: {_line(error)}") from error
         if not any(into.iterdir()):
@@ -77,6 +76,19 @@ class RegistrySource:
         from mlflow import MlflowClient  # noqa: PLC0415  # two seconds of import that other sources do not need
 
         return MlflowClient(tracking_uri=self._tracking_uri, registry_uri=self._tracking_uri)
+
+
+def download_proxied(location: str, tracking_uri: str, into: Path) -> None:
+    """Bring all files below `location` into a directory; MLflow's errors pass through.
+
+    MLflow puts them in a folder named after the location's end: they are moved out of it.
+    """
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="mlflow-", dir=into.parent) as scratch:
+        root = Path(download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=tracking_uri))
+        for entry in root.iterdir():
+            entry.rename(into / entry.name)
 
 
 def _line(error: Exception) -> str:

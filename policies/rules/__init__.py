@@ -1,0 +1,18 @@
+"""All rules of the pack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.rules import namespaces, workloads
+
+if TYPE_CHECKING:
+    from policies.rules.rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    workloads.IMAGE_BY_DIGEST,
+    workloads.RESOURCE_LIMITS,
+    workloads.PROBES,
+    workloads.RESTRICTED,
+    namespaces.POD_SECURITY,
+)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from infra.config.parse import parse
+from infra.deploy import deploy
+from policies.rules import RULES, namespaces, workloads
+from tests.golden.rendering import stack_values
+from tests.infra.recording import RECORDS, record, resolve_without_registry
+
+DEPLOYMENT = "kubernetes:apps/v1:Deployment"
+
+
+def deployment(**container):
+    good = {
+        "name": "main",
+        "image": "registry.example/a@sha256:" + "a" * 64,
+        "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        "readinessProbe": {"httpGet": {}},
+        "livenessProbe": {"httpGet": {}},
+        "securityContext": {
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+    merged = {key: value for key, value in {**good, **container}.items() if value is not None}
+    return {"spec": {"template": {"spec": {"containers": [merged]}}}}
+
+
+def security(**changed):
+    return deployment()["spec"]["template"]["spec"]["containers"][0]["securityContext"] | changed
+
+
+VIOLATIONS = [
+    (workloads.IMAGE_BY_DIGEST, deployment(image="a:latest"), "container main has image a:latest"),
+    (workloads.IMAGE_BY_DIGEST, deployment(image=None), "container main has image None"),
+    (
+        workloads.RESOURCE_LIMITS,
+        deployment(resources=None),
+        "container main has no requests.cpu, requests.memory, limits.cpu, limits.memory",
+    ),
+    (
+        workloads.RESOURCE_LIMITS,
+        deployment(resources={"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1"}}),
+        "container main has no limits.memory",
+    ),
+    (workloads.PROBES, deployment(readinessProbe=None), "container main has no readinessProbe"),
+    (workloads.PROBES, deployment(livenessProbe=None), "container main has no livenessProbe"),
+    (workloads.RESTRICTED, deployment(securityContext=security(privileged=True)), "container main is privileged"),
+    (
+        workloads.RESTRICTED,
+        deployment(securityContext=security(runAsNonRoot=False)),
+        "container main may run as root",
+    ),
+    (
+        workloads.RESTRICTED,
+        deployment(securityContext=security(readOnlyRootFilesystem=False)),
+        "container main can write its root file system",
+    ),
+    (
+        workloads.RESTRICTED,
+        deployment(securityContext=None),
+        "container main may run as root, may gain privileges, keeps capabilities, has no seccomp profile, "
+        "can write its root file system",
+    ),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_good_deployment_violates_nothing(rule):
+    assert rule.violations(DEPLOYMENT, deployment()) == []
+
+
+@pytest.mark.parametrize(("rule", "properties", "wrong"), VIOLATIONS)
+def test_a_violation_names_the_container_what_is_wrong_and_the_remedy(rule, properties, wrong):
+    assert rule.violations(DEPLOYMENT, properties) == [f"{wrong} → {rule.remedy}"]
+
+
+@pytest.mark.parametrize("kind", ["apps/v1:StatefulSet", "batch/v1:Job", "batch/v1:CronJob", "core/v1:Pod"])
+def test_every_kind_that_makes_pods_is_judged(kind):
+    template = deployment(image="a:1")["spec"]["template"]
+    specs = {"CronJob": {"jobTemplate": {"spec": {"template": template}}}, "Pod": template["spec"]}
+    properties = {"spec": specs.get(kind.rpartition(":")[2], {"template": template})}
+    assert workloads.IMAGE_BY_DIGEST.violations(f"kubernetes:{kind}", properties), f"a {kind} slipped through"
+
+
+def test_containers_that_initialise_a_pod_are_judged_too():
+    properties = deployment()
+    pod = properties["spec"]["template"]["spec"]
+    pod["initContainers"] = [{**copy.deepcopy(pod["containers"][0]), "name": "init", "image": "a:1"}]
+    assert "container init" in workloads.IMAGE_BY_DIGEST.violations(DEPLOYMENT, properties)[0]
+
+
+def test_a_job_needs_no_probes():
+    assert workloads.PROBES.violations("kubernetes:batch/v1:Job", deployment(readinessProbe=None)) == []
+
+
+def test_a_pod_on_the_hosts_network_is_not_restricted():
+    properties = deployment()
+    properties["spec"]["template"]["spec"]["hostNetwork"] = True
+    assert "the pod has hostNetwork" in workloads.RESTRICTED.violations(DEPLOYMENT, properties)[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "allowed"),
+    [
+        ({"pod-security.kubernetes.io/enforce": "restricted"}, True),
+        ({"pod-security.kubernetes.io/enforce": "baseline"}, False),
+        ({}, False),
+    ],
+)
+def test_a_namespace_enforces_the_restricted_standard(labels, allowed):
+    properties = {"metadata": {"name": "n", "labels": labels}}
+    assert (namespaces.POD_SECURITY.violations("kubernetes:core/v1:Namespace", properties) == []) is allowed
+
+
+def test_every_rule_has_a_violating_case_here():
+    judged = {rule.name for rule, _, _ in VIOLATIONS} | {namespaces.POD_SECURITY.name}
+    assert judged == {rule.name for rule in RULES}, "a rule that nothing violates proves nothing"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_what_the_local_stack_declares_violates_nothing(rule):
+    config = parse(stack_values("local"), RECORDS)
+    recorded = record(lambda: deploy(config, resolve_without_registry), preview=False)
+    found = [line for each in recorded.resources for line in rule.violations(each.type, each.inputs)]
+    assert found == []

@@ -1,0 +1,40 @@
+"""`slipway images`: the images that a stack deploys."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tools import paths
+from tools.cluster import layout as names
+from tools.cluster import lifecycle
+from tools.images import build as builder
+from tools.images import load
+from tools.steps import Steps
+from tools.toolchain import build as toolchain
+from tools.toolchain.recipes import Group
+
+app = typer.Typer(help="Build the container images and bring them into the cluster.", no_args_is_help=True)
+
+
+@app.command("build")
+def build_command(
+    base: Annotated[
+        str | None,
+        typer.Option(envvar="SLIPWAY_BASE_IMAGE", help="Python base image; by default one made of Debian's packages."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this image; may be given again.")] = None,
+) -> None:
+    """Build what is not in the cache yet and write build/images.json, which the stack deploys from."""
+    steps = Steps(record=paths.BUILD / "steps.json")
+    toolchain.ensure({Group.IMAGES}, steps)
+    print(json.dumps(builder.build(steps, base=base, only=set(only or ())), indent=2))
+
+
+@app.command("load")
+def load_command(name: Annotated[str, typer.Option("--name", help="The embedded cluster.")] = names.DEFAULT_NAME) -> None:
+    """Bring the built images into the embedded cluster, only the layers it lacks."""
+    references = list(json.loads(builder.RECORD.read_text()).values())
+    load.into_embedded(lifecycle.load(name), references, Steps())

@@ -1,0 +1,225 @@
+"""Builds the images of `images/` and keeps them, by digest, in one OCI layout in the cache.
+
+An image's key is the digest of everything that goes into it: a second checkout, or the same
+one after a change elsewhere, builds nothing. The layout shares layers among images, so a
+change of code adds one small layer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import paths
+from tools.steps import Step, StepError, Steps
+from tools.toolchain.build import artifact, binary
+from tools.toolchain.recipes import RECIPES
+
+REPOSITORY = "slipway.local"
+"""Registry name of images that no registry holds."""
+
+RECORD = paths.BUILD / "images.json"
+"""Image name → reference by digest: what the Pulumi program deploys."""
+
+PUBLIC_BASE = "docker.io/library/python:3.11-slim-bookworm"
+LOCAL_BASE = f"{REPOSITORY}/python-base"
+
+CERTIFICATES = "/etc/ssl/certs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """One folder of `images/`: what its build context holds besides its own files."""
+
+    name: str
+    estimate: int
+    """Seconds for a first build on two cores."""
+    target: str | None = None
+    sources: tuple[str, ...] = ()
+    """Files and folders of the checkout."""
+    binaries: tuple[str, ...] = ()
+    """Programs of the toolchain."""
+    shared: tuple[tuple[str, str], ...] = ()
+    """(recipe, file of its artifact)."""
+    uses_base: bool = True
+
+
+PYTHON_SOURCES = ("pyproject.toml", "uv.lock")
+
+IMAGES: tuple[Image, ...] = (
+    Image(name="object-store", binaries=("versitygw",), uses_base=False, estimate=5),
+    Image(name="istiod", binaries=("pilot-discovery",), uses_base=False, estimate=5),
+    Image(
+        name="istio-proxy",
+        sources=PYTHON_SOURCES,
+        binaries=("pilot-agent",),
+        shared=(("istio", "share/istio/envoy_bootstrap.json"),),
+        estimate=20,
+    ),
+    Image(name="mlflow", sources=PYTHON_SOURCES, estimate=60),
+    Image(name="inference", target="cpu", sources=(*PYTHON_SOURCES, "services"), estimate=180),
+)
+
+
+def layout() -> Path:
+    """The OCI layout that holds every built image."""
+    return paths.cache() / "images" / "oci"
+
+
+def build(steps: Steps, *, base: str | None = None, only: set[str] | None = None) -> dict[str, str]:
+    """Build what is missing and return name → `slipway.local/<name>@sha256:…`, also written to `RECORD`.
+
+    `base` stands for the Python base image; without it the machine's own `debootstrap` makes one, and
+    where there is none the public image is used.
+    """
+    record = {}
+    with _lock(), tempfile.TemporaryDirectory(prefix="slipway-image-") as scratch:
+        for image in IMAGES:
+            if only and image.name not in only:
+                continue
+            context = Path(scratch, image.name)
+            _context(image, context)
+            chosen = (base or _base_name()) if image.uses_base else None
+            key = _key(image, context, chosen)
+            known = paths.cache() / "images" / f"{image.name}-{key}.json"
+            if not known.exists():
+                if chosen == LOCAL_BASE:
+                    _make_base(steps)
+                with steps.step(f"image {image.name}", estimate=image.estimate) as step:
+                    digest = _build(image, context, chosen, key, step)
+                    known.write_text(json.dumps({"digest": digest, "key": key}))
+            record[image.name] = f"{REPOSITORY}/{image.name}@{json.loads(known.read_text())['digest']}"
+    if only and RECORD.exists():
+        record = {**json.loads(RECORD.read_text()), **record}
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    (paths.cache() / "images").mkdir(parents=True, exist_ok=True)
+    with (paths.cache() / "images" / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _context(image: Image, target: Path) -> None:
+    """A directory with exactly what the image is made of: nothing else can end up in it."""
+    shutil.copytree(paths.PROJECT / "images" / image.name, target)
+    for source in image.sources:
+        path = paths.PROJECT / source
+        if path.is_dir():
+            shutil.copytree(path, target / source, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, target / source)
+    for name in image.binaries:
+        shutil.copy(binary(name), target / name)
+    for recipe_name, file in image.shared:
+        recipe = next(recipe for recipe in RECIPES if recipe.name == recipe_name)
+        shutil.copy(artifact(recipe) / file, target / Path(file).name)
+    if "uv.lock" in image.sources:
+        shutil.copy(_uv(), target / "uv")
+
+
+def _uv() -> str:
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if not uv:
+        raise StepError("uv: not found on PATH → images install their locked dependencies with it → `make setup` installs it")
+    return uv
+
+
+def _base_name() -> str:
+    return LOCAL_BASE if shutil.which("debootstrap") and os.geteuid() == 0 else PUBLIC_BASE
+
+
+def _key(image: Image, context: Path, base: str | None) -> str:
+    digest = hashlib.sha256(repr((image, base)).encode())
+    for path in sorted(path for path in context.rglob("*") if path.is_file()):
+        if path.name == "uv":
+            continue  # the installer does not change what the lock file says is installed
+        digest.update(str(path.relative_to(context)).encode() + b"\0")
+        with path.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def builder() -> str:
+    """The program that builds images on this machine; `StepError` where there is none."""
+    for candidate in ("buildah", "podman"):
+        if shutil.which(candidate):
+            return candidate
+    if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
+        return "docker"
+    raise StepError(
+        "buildah, podman, docker: none found that works → images are built with one of them → "
+        "`apt-get install --no-install-recommends buildah` (`make up` does it), or start the Docker engine"
+    )
+
+
+def _make_base(steps: Steps) -> None:
+    """A Debian with Python and certificates, in the builder's storage, where the public image cannot be had."""
+    tool = builder()
+    if subprocess.run([tool, "inspect", "--type=image", LOCAL_BASE], capture_output=True, check=False).returncode == 0:
+        return
+    with steps.step("image base", estimate=80) as step, tempfile.TemporaryDirectory(prefix="slipway-base-") as scratch:
+        log = paths.cache() / "images" / "logs" / "base.log"
+        tree = Path(scratch, "root")
+        step.run(
+            ["debootstrap", "--variant=minbase", "--include=python3,ca-certificates", "bookworm", tree],
+            log=log,
+            remedy="check that apt-get can reach Debian's packages, or name a base image: `slipway images build --base …`",
+        )
+        for leftover in ("var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+            shutil.rmtree(tree / leftover, ignore_errors=True)
+            (tree / leftover).mkdir(parents=True)
+        (Path(scratch) / "Dockerfile").write_text("FROM scratch\nCOPY root /\n")
+        step.run([tool, *_build_arguments(tool), "--tag", LOCAL_BASE, scratch], log=log)
+
+
+def _build_arguments(tool: str) -> list[str]:
+    if tool == "docker":
+        return ["build"]
+    # chroot: builds need no namespaces of their own and run wherever root does. The docker format keeps HEALTHCHECK.
+    return ["build", "--isolation", "chroot", "--network", "host", "--format", "docker", "--layers"]
+
+
+def _build(image: Image, context: Path, base: str | None, key: str, step: Step) -> str:
+    """Build, add to the layout, return the manifest's digest."""
+    tool = builder()
+    log = paths.cache() / "images" / "logs" / f"{image.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tag = f"{REPOSITORY}/{image.name}:{key}"
+    arguments = [*_build_arguments(tool), "--tag", tag]
+    if image.target:
+        arguments += ["--target", image.target]
+    if base:
+        arguments += ["--build-arg", f"BASE={base}"]
+    if tool == "docker":
+        step.run([tool, *arguments, "--output", f"type=oci,tar=false,dest={layout()}", context], log=log)
+        return _digest_in_layout(tag)
+    if Path(CERTIFICATES).is_dir():
+        arguments += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
+    step.run([tool, *arguments, context], log=log)
+    digest_file = context.parent / f"{image.name}.digest"
+    # Uncompressed: the layers are read on this machine only, and compressing torch takes longer than building it.
+    push = ["push", "--disable-compression", "--digestfile", digest_file, tag, f"oci:{layout()}:{tag}"]
+    step.run([tool, *push], log=log)
+    return digest_file.read_text().strip()
+
+
+def _digest_in_layout(tag: str) -> str:
+    index = json.loads((layout() / "index.json").read_text())
+    for entry in index["manifests"]:
+        if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") in {tag, tag.rpartition(":")[2]}:
+            return str(entry["digest"])
+    raise StepError(f"{tag}: not in {layout()} → the build should have put it there → remove that directory and build again")

@@ -1,0 +1,90 @@
+"""Brings built images into a cluster: only the layers that its nodes do not have yet."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tools.cluster import lifecycle
+from tools.images.build import layout as image_layout
+from tools.steps import StepError, Steps
+
+if TYPE_CHECKING:
+    from tools.cluster.layout import Layout
+
+
+def into_embedded(cluster: Layout, references: list[str], steps: Steps) -> None:
+    """Import the images (`name@sha256:…`) that the embedded cluster's node lacks."""
+    known = set(lifecycle.ctr(cluster, "images", "list", "--quiet").split())
+    blobs = set(lifecycle.ctr(cluster, "content", "list", "--quiet").split())
+    for reference in references:
+        if reference in known:
+            continue
+        with steps.step(f"load {reference.partition('@')[0]}", estimate=10), tempfile.TemporaryDirectory() as scratch:
+            archive = Path(scratch, "image.tar")
+            write_archive(reference, archive, skip=blobs)
+            lifecycle.load_image(cluster, archive)
+
+
+def into_context(context: str, references: list[str], steps: Steps) -> None:
+    """Import the images into a cluster of another tool, which the context's name tells (kind, k3d, minikube)."""
+    kind, _, name = context.partition("-")
+    commands = {
+        "kind": ["kind", "load", "image-archive", "--name", name],
+        "k3d": ["k3d", "image", "import", "--cluster", name],
+        "minikube": ["minikube", "image", "load"],
+    }
+    if kind not in commands:
+        raise StepError(
+            f"context {context}: not a kind, k3d or minikube cluster → its nodes pull from a registry → push the images of "
+            "`slipway images build` there and name them by digest in slipway:images"
+        )
+    if not shutil.which(kind):
+        raise StepError(f"{kind}: not on PATH → it loads images into context {context} → install it or use a registry")
+    for reference in references:
+        with steps.step(f"load {reference.partition('@')[0]}", estimate=30), tempfile.TemporaryDirectory() as scratch:
+            archive = Path(scratch, "image.tar")
+            write_archive(reference, archive)
+            done = subprocess.run([*commands[kind], str(archive)], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise StepError(f"{' '.join(commands[kind])}: {done.stderr.strip()} → see `{kind}` for the remedy")
+
+
+def write_archive(reference: str, archive: Path, skip: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """An OCI archive of one image, without the blobs in `skip`, which the receiver has already."""
+    name, _, digest = reference.partition("@")
+    source = image_layout()
+    manifest = json.loads(_blob(source, digest).read_text())
+    entry: dict[str, Any] = {
+        "mediaType": manifest["mediaType"],
+        "digest": digest,
+        "size": _blob(source, digest).stat().st_size,
+        "annotations": {"io.containerd.image.name": f"{name}:{digest.removeprefix('sha256:')[:12]}"},
+    }
+    needed = [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+    with tarfile.open(archive, "w") as tar:
+        _add(tar, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
+        _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
+        for blob in dict.fromkeys(needed):
+            # The manifest always travels: the importer reads the image from it.
+            if blob not in skip or blob == digest:
+                tar.add(_blob(source, blob), arcname=f"blobs/{blob.replace(':', '/')}")
+
+
+def _blob(source: Path, digest: str) -> Path:
+    path = source / "blobs" / digest.replace(":", "/")
+    if not path.exists():
+        raise StepError(f"{digest}: not in {source} → an image that was built here → `slipway images build` builds it again")
+    return path
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))

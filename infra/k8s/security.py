@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from infra.k8s.manifest import Manifest
 
-UID = 65532
-"""User and group of our pods. Any number but root's works: the images own nothing that they must write."""
+UID = 10001
+"""User and group of our pods and of our images, which own nothing that they must write."""
 
 POD_SECURITY = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
 """Labels of every namespace of ours."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from policies.rules.rule import Properties, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BY_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
@@ -21,7 +23,7 @@ def pod_spec(resource_type: str, properties: Properties) -> Properties | None:
     if not resource_type.startswith("kubernetes:"):
         return None
     if kind == "Pod":
-        return spec  # type: ignore[no-any-return]
+        return spec
     if kind == "CronJob":
         spec = (spec.get("jobTemplate") or {}).get("spec") or {}
     elif kind not in LONG_RUNNING | {"Job", "ReplicaSet"}:

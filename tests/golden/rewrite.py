@@ -1,4 +1,4 @@
-"""`python -m tests.golden.rewrite` makes the goldens what the program renders now; read the diff before you commit it."""
+"""`python -m tests.golden.rewrite` makes the goldens what the program renders now; read the diff before a commit."""
 
 from __future__ import annotations
 

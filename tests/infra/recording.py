@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pulumi
 from pulumi.runtime import mocks as pulumi_mocks
 
 from infra.config.parse import BuildRecords, parse
-from infra.config.stack import StackConfig
 from infra.registry.reference import ResolvedModel, parse_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infra.config.stack import StackConfig
 
 DIGEST = "sha256:" + "d" * 64
 """Digest that `resolve_without_registry` gives to every artifact."""

@@ -75,8 +75,10 @@ def test_an_accepted_configuration_cannot_be_changed():
         ),
         (
             {"models": {"fraud": realtime(releases={"v1": {"model": "fraud/1"}})}},
-            'slipway:models.fraud.releases.v1.model: "fraud/1" → a registered model with a version or an alias → '
-            "write models:/<name>/<version> or models:/<name>@<alias>",
+            (
+                'slipway:models.fraud.releases.v1.model: "fraud/1" → a registered model with a version or an alias → '
+                "write models:/<name>/<version> or models:/<name>@<alias>"
+            ),
         ),
         (
             {"models": {"fraud": realtime(releases={"v1": {"model": "models:/f/1", "resorces": {}}})}},
@@ -84,18 +86,24 @@ def test_an_accepted_configuration_cannot_be_changed():
         ),
         (
             {"models": {"fraud": realtime(releases={"v1": {"model": "models:/f/1", "env": {"SLIPWAY_RELEASE": "x"}}})}},
-            'slipway:models.fraud.releases.v1.env.SLIPWAY_RELEASE: "SLIPWAY_RELEASE" → the program sets this variable '
-            "itself → use the key that stands for it, or drop it",
+            (
+                'slipway:models.fraud.releases.v1.env.SLIPWAY_RELEASE: "SLIPWAY_RELEASE" → the program sets this variable '
+                "itself → use the key that stands for it, or drop it"
+            ),
         ),
         (
             {"models": {"Fraud": realtime()}},
-            'slipway:models.Fraud: "Fraud" → a lower-case DNS label that starts with a letter → '
-            "use a-z, 0-9 and inner hyphens",
+            (
+                'slipway:models.Fraud: "Fraud" → a lower-case DNS label that starts with a letter → '
+                "use a-z, 0-9 and inner hyphens"
+            ),
         ),
         (
             {"images": {"inference": "slipway.local/inference:latest"}},
-            'slipway:images.inference: "slipway.local/inference:latest" → an image by digest, a tag can move → '
-            "run `slipway images build`, or write <repository>@sha256:<digest>",
+            (
+                'slipway:images.inference: "slipway.local/inference:latest" → an image by digest, a tag can move → '
+                "run `slipway images build`, or write <repository>@sha256:<digest>"
+            ),
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -131,8 +139,10 @@ def test_an_image_that_was_not_built_is_named_with_the_command_that_builds_it(mi
     with pytest.raises(ConfigError) as raised:
         parse(values, records)
     assert raised.value.problems == [
-        f"slipway:images.{missing}: missing → every image is known by its digest → "
-        "run `slipway images build` or set the key"
+        (
+            f"slipway:images.{missing}: missing → every image is known by its digest → "
+            "run `slipway images build` or set the key"
+        )
     ]
 
 

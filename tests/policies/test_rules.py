@@ -65,8 +65,10 @@ VIOLATIONS = [
     (
         workloads.RESTRICTED,
         deployment(securityContext=None),
-        "container main may run as root, may gain privileges, keeps capabilities, has no seccomp profile, "
-        "can write its root file system",
+        (
+            "container main may run as root, may gain privileges, keeps capabilities, has no seccomp profile, "
+            "can write its root file system"
+        ),
     ),
 ]
 

@@ -21,6 +21,14 @@ START_SECONDS = 120
 """Bound for a process to answer on a machine that is busy; on an idle one it takes five."""
 
 
+def pytest_configure(config):
+    for line in (
+        # MLflow warns about its own types when it is imported.
+        "ignore:.*Any type hint is inferred as AnyType:UserWarning",
+    ):
+        config.addinivalue_line("filterwarnings", line)
+
+
 class Process:
     """A child process with its output in files; the test that waits for it fails with what it said."""
 

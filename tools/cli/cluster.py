@@ -15,7 +15,9 @@ from tools.steps import StepError, Steps
 
 app = typer.Typer(help="A real single-node Kubernetes on this machine.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Option("--name", help="Which cluster; several can run side by side.")]
+Name = Annotated[
+    str, typer.Option("--name", envvar="SLIPWAY_CLUSTER", help="Which cluster; several can run side by side.")
+]
 Output = Annotated[str, typer.Option("-o", "--output", help="table or json.")]
 
 

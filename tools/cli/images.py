@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tools import paths
+from tools.cli.cluster import Name
 from tools.cluster import layout as names
 from tools.cluster import lifecycle
 from tools.images import build as builder
@@ -34,7 +35,7 @@ def build_command(
 
 
 @app.command("load")
-def load_command(name: Annotated[str, typer.Option("--name", help="The embedded cluster.")] = names.DEFAULT_NAME) -> None:
+def load_command(name: Name = names.DEFAULT_NAME) -> None:
     """Bring the built images into the embedded cluster, only the layers it lacks."""
     references = list(json.loads(builder.RECORD.read_text()).values())
     load.into_embedded(lifecycle.load(name), references, Steps())

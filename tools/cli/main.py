@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tools.cli import cluster, images, toolchain
+from tools.cli import cluster, images, models, stack, toolchain
 from tools.steps import StepError
 
 app = typer.Typer(
@@ -16,8 +16,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+for command in (stack.up, stack.down, stack.env, stack.endpoints, stack.predict):
+    app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(stack.pulumi)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(images.app, name="images")
+app.add_typer(models.app, name="models")
 app.add_typer(toolchain.app, name="toolchain")
 
 

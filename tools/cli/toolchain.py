@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tools import paths
+from tools import environment, paths
+from tools.bringup import install_programs
 from tools.steps import Steps
 from tools.toolchain import build
 from tools.toolchain.recipes import RECIPES, Group
@@ -17,9 +18,15 @@ app = typer.Typer(help="Build the Pulumi engine, Kubernetes and Istio from pinne
 @app.command("build")
 def build_command(
     group: Annotated[list[Group] | None, typer.Option(help="Only this part; may be given again.")] = None,
+    install: Annotated[bool, typer.Option("--install", help="Install missing Debian packages too; needs root.")] = False,
 ) -> None:
     """Build what is not in the cache yet; goes on where an earlier run was interrupted."""
-    print(build.ensure(set(group or Group), Steps(record=paths.BUILD / "steps.json")))
+    steps = Steps(record=paths.BUILD / "steps.json")
+    if install:
+        install_programs(steps)
+    groups = set(group or environment.required_groups(context=None))
+    environment.prepare(groups, steps)
+    print(build.root() / "bin")
 
 
 @app.command("status")

@@ -67,6 +67,12 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
     return layout
 
 
+def is_running(name: str) -> bool:
+    """Whether the cluster's supervisor runs; no word on whether its node is ready."""
+    settings = paths.clusters() / name / "cluster.json"
+    return settings.exists() and _alive(load(name))
+
+
 def down(name: str) -> bool:
     """End the cluster and remove everything of it. True where there was something to remove."""
     with _lock():

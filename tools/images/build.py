@@ -44,6 +44,8 @@ class Image:
     estimate: int
     """Seconds for a first build on two cores."""
     target: str | None = None
+    extra: str | None = None
+    """Extra of pyproject.toml whose locked packages it installs: its context gets them as `requirements.txt`."""
     sources: tuple[str, ...] = ()
     """Files and folders of the checkout."""
     binaries: tuple[str, ...] = ()
@@ -53,20 +55,18 @@ class Image:
     uses_base: bool = True
 
 
-PYTHON_SOURCES = ("pyproject.toml", "uv.lock")
-
 IMAGES: tuple[Image, ...] = (
     Image(name="object-store", binaries=("versitygw",), uses_base=False, estimate=5),
     Image(name="istiod", binaries=("pilot-discovery",), uses_base=False, estimate=5),
     Image(
         name="istio-proxy",
-        sources=PYTHON_SOURCES,
+        extra="mesh",
         binaries=("pilot-agent",),
         shared=(("istio", "share/istio/envoy_bootstrap.json"),),
         estimate=20,
     ),
-    Image(name="mlflow", sources=PYTHON_SOURCES, estimate=60),
-    Image(name="inference", target="cpu", sources=(*PYTHON_SOURCES, "services"), estimate=180),
+    Image(name="mlflow", extra="mlflow-server", estimate=60),
+    Image(name="inference", target="cpu", extra="inference", sources=("services",), estimate=180),
 )
 
 
@@ -127,8 +127,9 @@ def _context(image: Image, target: Path) -> None:
     for recipe_name, file in image.shared:
         recipe = next(recipe for recipe in RECIPES if recipe.name == recipe_name)
         shutil.copy(artifact(recipe) / file, target / Path(file).name)
-    if "uv.lock" in image.sources:
+    if image.extra:
         shutil.copy(_uv(), target / "uv")
+        (target / "requirements.txt").write_text(_requirements(image.extra))
 
 
 def _uv() -> str:
@@ -136,6 +137,15 @@ def _uv() -> str:
     if not uv:
         raise StepError("uv: not found on PATH → images install their locked dependencies with it → `make setup` installs it")
     return uv
+
+
+def _requirements(extra: str) -> str:
+    """The lock file's packages of an extra with their hashes: what the image's dependency layer depends on, no more."""
+    command = [_uv(), "export", "--frozen", "--no-dev", "--extra", extra, "--no-emit-project", "--no-header", "--no-annotate"]
+    done = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise StepError(f"uv export --extra {extra}: {done.stderr.strip()} → the lock file has to fit pyproject.toml → `uv lock`")
+    return done.stdout
 
 
 def _base_name() -> str:
@@ -153,12 +163,19 @@ def _key(image: Image, context: Path, base: str | None) -> str:
     return digest.hexdigest()[:16]
 
 
+def docker_answers() -> bool:
+    """Whether Docker's client is here and finds its engine."""
+    if not shutil.which("docker"):
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
 def builder() -> str:
     """The program that builds images on this machine; `StepError` where there is none."""
     for candidate in ("buildah", "podman"):
         if shutil.which(candidate):
             return candidate
-    if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
+    if docker_answers():
         return "docker"
     raise StepError(
         "buildah, podman, docker: none found that works → images are built with one of them → "

@@ -1,0 +1,197 @@
+"""A project of its own for each test, run by the real engine against a local backend."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.engine.remembering_provider import RememberingProvider, Serving
+from tests.infra.recording import RECORDS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PASSPHRASE = "engine-tests"
+
+COMMAND_SECONDS = 240
+"""Far above what a command takes here (some 10 s), for a machine that builds beside the tests."""
+
+
+@dataclass
+class Ran:
+    code: int
+    output: str
+
+    def __bool__(self) -> bool:
+        return self.code == 0
+
+
+@dataclass
+class Project:
+    """A copy of the program's entry point with a stack file that the test writes."""
+
+    directory: Path
+    env: dict[str, str]
+    registry_url: str
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stack_file(self) -> Path:
+        return self.directory / "stacks" / "Pulumi.test.yaml"
+
+    def configure(self, **keys: Any) -> None:
+        """Sets keys below `slipway:`; the others stay."""
+        self.config |= {f"slipway:{key}": value for key, value in keys.items()}
+        content = yaml.safe_load(self.stack_file.read_text()) if self.stack_file.exists() else {}
+        self.stack_file.write_text(yaml.safe_dump({**(content or {}), "config": self.config}))
+
+    def pulumi(self, *arguments: str) -> Ran:
+        done = subprocess.run(
+            ["pulumi", *arguments, "--non-interactive"],
+            cwd=self.directory,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout)
+
+    def preview(self, *arguments: str) -> Ran:
+        return self.pulumi("preview", "--stack", "test", "--color", "never", *arguments)
+
+    def up(self, *arguments: str) -> Ran:
+        return self.pulumi("up", "--stack", "test", "--yes", "--skip-preview", "--color", "never", *arguments)
+
+    def destroy(self) -> Ran:
+        return self.pulumi("destroy", "--stack", "test", "--yes", "--skip-preview", "--color", "never")
+
+    def outputs(self) -> dict[str, Any]:
+        done = self.pulumi("stack", "output", "--stack", "test", "--json")
+        assert done, done.output
+        return json.loads(done.output)
+
+    def exported(self) -> str:
+        """The stack's state as it is kept."""
+        done = self.pulumi("stack", "export", "--stack", "test")
+        assert done, done.output
+        return done.output
+
+    def steps(self) -> dict[str, str]:
+        """What a preview would do: operation by `<kind> <name>`, unchanged resources left out."""
+        done = subprocess.run(
+            ["pulumi", "preview", "--stack", "test", "--json", "--non-interactive"],
+            cwd=self.directory,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {
+            f"{urn.split('::')[2].split('$')[-1].rpartition(':')[2]} {urn.rpartition('::')[2]}": step["op"]
+            for step in json.loads(done.stdout)["steps"]
+            if step["op"] != "same"
+            for urn in [step["urn"]]
+        }
+
+
+@pytest.fixture
+def provider():
+    return RememberingProvider()
+
+
+@pytest.fixture
+def registry():
+    """A registry that has every version of every model, and where the alias `champion` is version 7."""
+    with Registry() as serving:
+        yield serving
+
+
+class Registry:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urllib.parse.urlsplit(self.path)
+            asked = dict(urllib.parse.parse_qsl(url.query))
+            version = asked.get("version", "7")
+            found = asked.get("name") != "missing" and "search" not in url.path
+            tags = [{"key": "slipway.artifact.digest", "value": f"sha256:{int(version):064x}"}]
+            body = {"model_version": {"version": version, "tags": tags}}
+            self.send_response(200 if found or "search" in url.path else 404)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            missing = {} if "search" in url.path else {"error_code": "RESOURCE_DOES_NOT_EXIST"}
+            self.wfile.write(json.dumps(body if found else missing).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Not into the tests' output."""
+
+    def __enter__(self):
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def pulumi_env(tmp_path, toolchain_bin, provider):
+    """Environment of the engine: our toolchain, a backend and a home of the test's own, the provider above."""
+    for directory in ("home", "state"):
+        (tmp_path / directory).mkdir()
+    with Serving(provider) as serving:
+        yield {
+            "PATH": os.pathsep.join([str(toolchain_bin), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "HOME": str(tmp_path / "home"),
+            "PULUMI_HOME": str(tmp_path / "home" / ".pulumi"),
+            "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DEBUG_PROVIDERS": f"kubernetes:{serving.port}",
+            # gRPC of the language host and the program would otherwise try a machine's proxy for 127.0.0.1.
+            "NO_PROXY": "127.0.0.1,localhost",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+
+@pytest.fixture
+def project(tmp_path, pulumi_env, registry):
+    """An initialised stack `test` of the real program, configured as an environment without models."""
+    directory = tmp_path / "project"
+    (directory / "stacks").mkdir(parents=True)
+    (directory / "build").mkdir()
+    shutil.copy(ROOT / "Pulumi.yaml", directory)
+    shutil.copy(ROOT / "stacks" / "__main__.py", directory / "stacks")
+    (directory / "build" / "images.json").write_text(json.dumps(dict(RECORDS.images)))
+    (directory / "build" / "toolchain.json").write_text(json.dumps({"istio_charts": RECORDS.istio_charts}))
+    made = Project(directory=directory, env=pulumi_env, registry_url=registry.url)
+    initialised = made.pulumi("stack", "init", "test")
+    assert initialised, initialised.output
+    made.configure(platform={"kind": "local"}, models={}, registry={"url": registry.url})
+    return made
+
+
+def problems_in(output: str) -> list[str]:
+    """Our own error lines in what the engine prints."""
+    return [line.strip() for line in re.findall(r"^.*slipway:[a-z].* → .*$", output, flags=re.MULTILINE)]

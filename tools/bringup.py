@@ -1,0 +1,107 @@
+"""`slipway up`: from a machine to a prediction. Every step may have been done before; then it takes no time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import yaml
+
+from tools import environment, paths
+from tools.cli.models import train_example
+from tools.cluster import lifecycle, preflight
+from tools.images import build as images
+from tools.images import load
+
+if TYPE_CHECKING:
+    from tools.environment import Environment
+    from tools.steps import Steps
+
+EXAMPLE = "breast-cancer"
+
+BUILDER_PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
+
+
+def up(context: str | None, cluster: str, steps: Steps) -> Environment:
+    """Bring stack `local` up and return the environment it runs in.
+
+    1. what the machine lacks is found first: rights, room, programs, the gateway's port
+    2. the toolchain is built, the cluster started, the images built and loaded
+    3. the platform is deployed without models: the registry has to exist before a model can be in it
+    4. the example model is trained, evaluated and registered, where the stack deploys it and the registry lacks it
+    5. the whole stack is deployed
+    """
+    port = environment.gateway_port()
+    install_programs(steps, embedded=not context)
+    if not context and not lifecycle.is_running(cluster):
+        preflight.check(port)
+    environment.prepare(environment.required_groups(context), steps)
+    if not context:
+        lifecycle.up(cluster, port, steps)
+    record = images.build(steps, base=os.environ.get("SLIPWAY_BASE_IMAGE"))
+    if context:
+        load.into_context(context, list(record.values()), steps)
+    else:
+        load.into_embedded(lifecycle.load(cluster), list(record.values()), steps)
+    found = environment.resolve(context, cluster)
+    _select_stack(found)
+    registry = f"http://127.0.0.1:{port}/mlflow"
+    if not _answers(registry):
+        with steps.step("pulumi up: platform", estimate=90):
+            _up_without_models(found)
+    with steps.step("example model: train, evaluate, register", estimate=20):
+        _register_example(registry)
+    with steps.step("pulumi up: stack local", estimate=45):
+        found.pulumi("up", "--yes", "--skip-preview")
+    return found
+
+
+def install_programs(steps: Steps, *, embedded: bool = True) -> None:
+    """Debian's packages for the programs that are missing, where this machine is one that can install them."""
+    absent = preflight.missing_packages() if embedded else []
+    if not any(shutil.which(program) for program in ("buildah", "podman")) and not images.docker_answers():
+        absent += [package for program, package in BUILDER_PACKAGES.items() if not shutil.which(program)]
+    if not absent or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    with steps.step(f"install {', '.join(absent)}", estimate=25) as step:
+        log = paths.cache() / "logs" / "apt.log"
+        quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+        remedy = "check that apt-get can reach Debian's packages, then run the same command again"
+        step.run(["apt-get", "update", "-q"], log=log, env=quiet, remedy=remedy)
+        install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *absent]
+        step.run(install, log=log, env=quiet, remedy=remedy)
+
+
+def _select_stack(found: Environment) -> None:
+    backend = found.variables["PULUMI_BACKEND_URL"]
+    if backend.startswith("file://"):
+        Path(backend.removeprefix("file://")).mkdir(parents=True, exist_ok=True, mode=0o700)
+    found.pulumi("stack", "select", "--create")
+
+
+def _answers(registry: str) -> bool:
+    try:
+        return httpx.get(f"{registry}/health", timeout=5).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _up_without_models(found: Environment) -> None:
+    """The stack's own file with no models in it, in a file of its own: nothing is edited, nothing can be left edited."""
+    document: dict[str, Any] = yaml.safe_load((environment.STACKS / f"Pulumi.{environment.STACK}.yaml").read_text())
+    document["config"]["slipway:models"] = {}
+    with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:
+        path = Path(scratch, f"Pulumi.{environment.STACK}.yaml")
+        path.write_text(yaml.safe_dump(document))
+        found.pulumi("up", "--yes", "--skip-preview", "--config-file", str(path))
+
+
+def _register_example(registry: str) -> None:
+    models = environment.stack_config(environment.STACK).get("slipway:models") or {}
+    if EXAMPLE not in models:
+        return
+    train_example(tracking_uri=registry)

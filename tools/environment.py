@@ -1,0 +1,164 @@
+"""What a `pulumi` command of this checkout runs with: the engine, its plugins, where state is, which cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools import paths
+from tools.cluster import layout as names
+from tools.cluster import lifecycle
+from tools.steps import StepError, Steps
+from tools.toolchain import build as toolchain
+from tools.toolchain.recipes import KUBERNETES_PROVIDER_VERSION, Group
+
+STACK = "local"
+STACKS = paths.PROJECT / "stacks"
+PROJECT_NAME = "slipway"
+
+LOCAL_PASSPHRASE = "slipway-local"  # noqa: S105 guards nothing: see docs/adr/0005-local-state.md
+"""Passphrase of the `local` stack, whose state lies beside the cluster's own keys on the same disk."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Variables for programs of this checkout, and the directory that holds the stack's state."""
+
+    variables: dict[str, str]
+    context: str | None
+    """Context of an existing cluster; None is the embedded one."""
+
+    def pulumi(self, *arguments: str, stack: str = STACK, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        """Run `pulumi` on a stack, its output going to this process's own."""
+        argv = ["pulumi", *arguments, "--stack", stack]
+        done = subprocess.run(argv, cwd=paths.PROJECT, env={**os.environ, **self.variables}, check=False)
+        if check and done.returncode != 0:
+            raise StepError(f"`pulumi {' '.join(arguments)}` on stack {stack} failed: what it printed above says why")
+        return done
+
+    def outputs(self, stack: str = STACK) -> dict[str, Any]:
+        """The stack's outputs; `StepError` where it has never been deployed."""
+        argv = ["pulumi", "stack", "output", "--json", "--stack", stack]
+        done = subprocess.run(
+            argv, cwd=paths.PROJECT, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise StepError(f"stack {stack}: {done.stderr.strip()} → it has to be deployed first → `make up`")
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def resolve(context: str | None, cluster: str) -> Environment:
+    """The environment of an existing cluster by its kubeconfig context, or of the embedded one by its name.
+
+    What the caller has set already (PULUMI_BACKEND_URL, PULUMI_CONFIG_PASSPHRASE, PULUMI_HOME) stays.
+    """
+    state = _foreign_state(context) if context else names.Layout(cluster).state
+    virtualenv = Path(sys.prefix) / "bin"
+    path = [str(virtualenv)]
+    variables = {
+        "PULUMI_BACKEND_URL": os.environ.get("PULUMI_BACKEND_URL") or f"file://{state / 'pulumi'}",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "KUBECONFIG": str(_minified(context, state) if context else names.Layout(cluster).kubeconfig),
+    }
+    if not any(os.environ.get(name) for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")):
+        variables["PULUMI_CONFIG_PASSPHRASE"] = LOCAL_PASSPHRASE
+    if builds_engine():
+        path.append(str(toolchain.root() / "bin"))
+        variables["PULUMI_HOME"] = os.environ.get("PULUMI_HOME") or str(toolchain.root() / "pulumi-home")
+    variables["PATH"] = ":".join(dict.fromkeys([*path, *os.environ["PATH"].split(":")]))
+    return Environment(variables, context)
+
+
+def builds_engine() -> bool:
+    """Whether this machine lacks Pulumi, so that the toolchain's own is used."""
+    found = shutil.which("pulumi")
+    return found is None or Path(found).parent == toolchain.root() / "bin"
+
+
+def required_groups(context: str | None) -> set[Group]:
+    """What of the toolchain this machine has to build."""
+    groups = {Group.IMAGES}
+    if builds_engine():
+        groups.add(Group.PULUMI)
+    if not context:
+        groups.add(Group.CLUSTER)
+    return groups
+
+
+def prepare(groups: set[Group], steps: Steps) -> None:
+    """Build what is missing, install the provider as a plugin, record what the Pulumi program needs to know."""
+    bin_directory = toolchain.ensure(groups, steps)
+    if Group.PULUMI in groups:
+        _install_provider(bin_directory)
+    paths.BUILD.mkdir(exist_ok=True)
+    record = {"istio_charts": str(toolchain.istio_charts())}
+    (paths.BUILD / "toolchain.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def gateway_port(stack: str = STACK) -> int:
+    """`slipway:platform.gatewayPort` of the stack's file, as the program will read it."""
+    config = stack_config(stack)
+    port = (config.get("slipway:platform") or {}).get("gatewayPort", names.DEFAULT_GATEWAY_PORT)
+    if not isinstance(port, int):
+        raise StepError(f"slipway:platform.gatewayPort: {port!r} → a port number → correct stacks/Pulumi.{stack}.yaml")
+    return port
+
+
+def stack_config(stack: str) -> dict[str, Any]:
+    """The `config` of a stack's file."""
+    path = STACKS / f"Pulumi.{stack}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(file.name.split(".")[1] for file in STACKS.glob("Pulumi.*.yaml")))
+        raise StepError(f"stack {stack}: {path} does not exist → a stack has a file of that name → one of: {known}")
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise StepError(f"{path}: not YAML: {error} → correct it") from error
+    config: dict[str, Any] = content.get("config") or {}
+    return config
+
+
+def _install_provider(bin_directory: Path) -> None:
+    home = toolchain.root() / "pulumi-home"
+    plugin = home / "plugins" / f"resource-kubernetes-v{KUBERNETES_PROVIDER_VERSION}"
+    source = bin_directory / "pulumi-resource-kubernetes"
+    target = plugin / source.name
+    if target.exists() and target.samefile(source):
+        return
+    plugin.mkdir(parents=True, exist_ok=True)
+    aside = plugin / ".new"
+    aside.unlink(missing_ok=True)
+    aside.hardlink_to(source)
+    aside.replace(target)
+
+
+def _foreign_state(context: str) -> Path:
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return home / PROJECT_NAME / context.replace("/", "_")
+
+
+def _minified(context: str, state: Path) -> Path:
+    """A kubeconfig with that one context, so that no program can talk to another cluster by mistake."""
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    argv = ["kubectl", "config", "view", "--minify", "--flatten", "--context", context, "-o", "yaml"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise StepError("kubectl: not on PATH → an existing cluster is reached through its kubeconfig → install it") from None
+    if done.returncode != 0:
+        raise StepError(
+            f"context {context}: {done.stderr.strip()} → names a context of your kubeconfig → `kubectl config get-contexts`"
+        )
+    path = state / "kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(done.stdout)
+    return path

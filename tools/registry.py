@@ -152,9 +152,8 @@ def _tracking(uri: str) -> Iterator[None]:
 
     switches: Any = environment_variables
     logger = logging.getLogger("mlflow")
-    before, registry_before, level = mlflow.get_tracking_uri(), mlflow.get_registry_uri(), logger.level
+    before, level = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None, logger.level
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
     logger.setLevel(logging.ERROR)
     switches.MLFLOW_LOG_UV_FILES.set(value=False)
     switches.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(value=True)
@@ -165,7 +164,6 @@ def _tracking(uri: str) -> Iterator[None]:
         switches.MLFLOW_LOG_UV_FILES.unset()
         logger.setLevel(level)
         mlflow.set_tracking_uri(before)
-        mlflow.set_registry_uri(registry_before)
 
 
 def _versions(client: MlflowClient, name: str, more: str = "") -> Sequence[ModelVersion]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
 from tests.cluster.conftest import Cluster, machine
+from tools import paths
 from tools.cluster.layout import Layout
 from tools.steps import StepError
 
@@ -56,11 +59,13 @@ def test_up_after_a_crash_brings_back_what_was_in_the_cluster(cluster):
     assert cluster.status()["ready"]
 
 
-def test_up_goes_on_from_an_up_that_was_killed_half_way(cluster):
-    # What a kill leaves after the claim and before the supervisor: settings and no process.
-    layout = Layout(cluster.name)
-    layout.state.mkdir(parents=True)
-    layout.file("cluster.json").write_text(f'{{"index": 0, "gateway_port": {cluster.port}}}')
+@pytest.mark.parametrize("reached", ["cluster.json", "pki/ca.crt", "init.json", "status.json"])
+def test_up_goes_on_from_an_up_that_was_killed_half_way(cluster, reached):
+    command = [sys.executable, "-m", "tools.cli.main", "cluster", "up"]
+    half_way = subprocess.Popen([*command, f"--name={cluster.name}", f"--gateway-port={cluster.port}"], cwd=paths.PROJECT)
+    eventually(Layout(cluster.name).file(reached).exists, f"the first up reaches {reached}")
+    half_way.kill()
+    half_way.wait()
     cluster.up()
     assert cluster.status()["ready"]
 

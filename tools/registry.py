@@ -151,8 +151,10 @@ def _tracking(uri: str) -> Iterator[None]:
     from mlflow import environment_variables  # noqa: PLC0415
 
     switches: Any = environment_variables
+    tracking: Any = mlflow
     logger = logging.getLogger("mlflow")
-    before, level = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None, logger.level
+    before = tracking.get_tracking_uri() if tracking.is_tracking_uri_set() else None
+    level = logger.level
     mlflow.set_tracking_uri(uri)
     logger.setLevel(logging.ERROR)
     switches.MLFLOW_LOG_UV_FILES.set(value=False)
@@ -163,7 +165,7 @@ def _tracking(uri: str) -> Iterator[None]:
         switches.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.unset()
         switches.MLFLOW_LOG_UV_FILES.unset()
         logger.setLevel(level)
-        mlflow.set_tracking_uri(before)
+        tracking.set_tracking_uri(before)
 
 
 def _versions(client: MlflowClient, name: str, more: str = "") -> Sequence[ModelVersion]:

@@ -140,9 +140,8 @@ def allowed_hosts(gateway_url: str) -> list[str]:
 def routes() -> list[Manifest]:
     """Everything below `/mlflow/` goes to the server, which thinks it is at the root."""
     host = names.service_host(names.MLFLOW, names.PLATFORM_NAMESPACE)
-    route = mesh.rewriting_route("mlflow", mesh.below(names.MLFLOW_PATH), [mesh.destination(host, PORT)])
     # Artifacts are as large as models are: no limit on the time of one transfer.
-    route["timeout"] = "0s"
+    route = mesh.rewriting_route("mlflow", mesh.below(names.MLFLOW_PATH), [mesh.destination(host, PORT)], timeout=None)
     to_slash = {
         "name": "mlflow-slash",
         "match": [{"uri": {"exact": names.MLFLOW_PATH}}],

@@ -49,16 +49,21 @@ def destination(host: str, port: int, weight: int | None = None) -> Manifest:
     return target if weight is None else {**target, "weight": weight}
 
 
-def rewriting_route(name: str, match: Manifest, destinations: Sequence[Manifest]) -> Manifest:
-    """Sends what matches to the destinations with the matched prefix cut off."""
-    return {
+def rewriting_route(
+    name: str,
+    match: Manifest,
+    destinations: Sequence[Manifest],
+    timeout: str | None = REQUEST_TIMEOUT,
+) -> Manifest:
+    """Sends what matches to the destinations with the matched prefix cut off. `timeout` None waits for ever."""
+    route: Manifest = {
         "name": name,
         "match": [match],
         "rewrite": {"uri": "/"},
         "route": list(destinations),
-        "timeout": REQUEST_TIMEOUT,
         "retries": RETRIES,
     }
+    return route if timeout is None else {**route, "timeout": timeout}
 
 
 def answering_route(name: str, match: Manifest, status: int, body: str) -> Manifest:

@@ -71,6 +71,9 @@ def prepare_process(cache_dir: Path) -> None:
         "TMPDIR": str(scratch),
         "HOME": str(scratch),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Our own back-off decides: MLflow's seven retries take minutes, in each of our attempts.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     os.environ.update(writable)

@@ -6,12 +6,13 @@ operations happen, in which order, and what a failure leaves behind. What Kubern
 of the objects is proven on a real cluster, in tests/e2e.
 """
 
+# ruff: noqa: N802, ARG002 (the protocol names the methods and their arguments)
 from __future__ import annotations
 
 import threading
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.protobuf import empty_pb2, json_format
@@ -146,7 +147,7 @@ class Serving:
         provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, self._server)
         self.port = self._server.add_insecure_port("127.0.0.1:0")
 
-    def __enter__(self) -> Serving:
+    def __enter__(self) -> Self:
         self._server.start()
         return self
 

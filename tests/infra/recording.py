@@ -11,6 +11,7 @@ from unittest import mock
 
 import pulumi
 from pulumi.runtime import mocks as pulumi_mocks
+from pulumi.runtime import rpc
 
 from infra.config.parse import BuildRecords, parse
 from infra.registry.reference import ResolvedModel, parse_reference
@@ -79,7 +80,7 @@ class EngineLikeMocks(pulumi_mocks.Mocks):
         raise AssertionError(f"the program called {args.token}: previews must not depend on the provider's functions")
 
     def new_resource(self, args):
-        self._recorded.resources.append(Registered(args.typ, args.name, args.inputs))
+        self._recorded.resources.append(Registered(args.typ, args.name, opened(args.inputs)))
         if self._preview:
             # Nothing that is created is known, not even what was asked for: the strictest preview there is.
             return None, {}
@@ -87,6 +88,15 @@ class EngineLikeMocks(pulumi_mocks.Mocks):
         if args.typ.endswith(":RandomSecret"):
             state["result"] = GENERATED
         return f"{args.name}-id" if args.custom else None, state
+
+
+def opened(value: Any) -> Any:
+    """A property bag with its secrets opened."""
+    if rpc.is_rpc_secret(value):
+        return opened(rpc.unwrap_rpc_secret(value))
+    if isinstance(value, dict):
+        return {key: opened(child) for key, child in value.items()}
+    return [opened(child) for child in value] if isinstance(value, list) else value
 
 
 def record(program: Callable[[], Any], *, preview: bool) -> Recorded:
@@ -99,12 +109,27 @@ def record(program: Callable[[], Any], *, preview: bool) -> Recorded:
         loops.append(new_event_loop())
         return loops[-1]
 
-    with mock.patch("asyncio.new_event_loop", kept_event_loop), ThreadPoolExecutor(max_workers=1) as thread:
-        recorded = thread.submit(_record, program, preview=preview).result()
-    for loop in loops:
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
-    return recorded
+    try:
+        with mock.patch("asyncio.new_event_loop", kept_event_loop), ThreadPoolExecutor(max_workers=1) as thread:
+            return thread.submit(_record, program, preview=preview).result()
+    finally:
+        for loop in loops:
+            _close(loop)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Ends what a failed program left behind; that it failed is raised already."""
+    loop.set_exception_handler(lambda *_: None)
+    pending = asyncio.all_tasks(loop)
+
+    async def end() -> None:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        await loop.shutdown_default_executor()
+
+    loop.run_until_complete(end())
+    loop.close()
 
 
 def _record(program: Callable[[], Any], *, preview: bool) -> Recorded:

@@ -87,8 +87,8 @@ def test_an_accepted_configuration_cannot_be_changed():
         (
             {"models": {"fraud": realtime(releases={"v1": {"model": "models:/f/1", "env": {"SLIPWAY_RELEASE": "x"}}})}},
             (
-                'slipway:models.fraud.releases.v1.env.SLIPWAY_RELEASE: "SLIPWAY_RELEASE" → the program sets this variable '
-                "itself → use the key that stands for it, or drop it"
+                'slipway:models.fraud.releases.v1.env.SLIPWAY_RELEASE: "SLIPWAY_RELEASE" → '
+                "the program sets this variable itself → use the key that stands for it, or drop it"
             ),
         ),
         (

@@ -15,6 +15,7 @@ from infra.registry.reference import parse_reference
 from infra.registry.resolve import resolve, resolve_in
 from services.contract import DIGEST_TAG, artifact_digest
 from tests.infra.recording import realtime, stack
+from tests.infra.waiting import answers, until
 
 FILES = {"MLmodel": b"flavors: {}\n", "bundle/model.pt": b"\x00" * 1000, "bundle/a b.txt": b"spaces are legal\n"}
 DIGEST = artifact_digest((path, hashlib.sha256(content).hexdigest()) for path, content in FILES.items())
@@ -47,8 +48,8 @@ def server(tmp_path_factory):
         subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log) as process,
     ):
         try:
-            # The transport's own retries wait for the port; 8 of them back off over about a minute.
-            with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=8), timeout=60) as client:
+            until(answers(f"{url}/health"), within=180, what="the MLflow server")
+            with httpx.Client(base_url=url, timeout=60) as client:
                 register(client)
             yield url
         finally:

@@ -25,6 +25,8 @@ def pytest_configure(config):
     for line in (
         # MLflow warns about its own types when it is imported.
         "ignore:.*Any type hint is inferred as AnyType:UserWarning",
+        # MLflow reads an input example in a way that pandas 4 will not have.
+        "ignore:Operation with range is deprecated",
     ):
         config.addinivalue_line("filterwarnings", line)
 

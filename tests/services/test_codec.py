@@ -108,6 +108,16 @@ def test_a_tensor_of_another_type_or_shape_is_refused_by_its_name(at, tensor):
     assert caught.value.field == tensor[0], str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_a_model_of_floats_alone_takes_no_number_that_is_not_finite(value):
+    floats = model(Schema((Feature(name="a"), Feature(name="b", nullable=True))))
+    for name in ("a", "b"):
+        body = json.dumps({"features": {"a": 1.0, "b": 2.0} | {name: value}, "note": float("nan")}).encode()
+        with pytest.raises(InvalidValue) as caught:
+            PredictCodec().decode(body, floats)
+        assert caught.value.field == name
+
+
 def test_a_missing_feature_points_at_the_name_that_was_probably_meant():
     row = {("contry" if name == "country" else name): value for name, value in ROW.items()}
     with pytest.raises(MissingFeature, match="rename 'contry'"):

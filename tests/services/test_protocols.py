@@ -135,26 +135,24 @@ def test_a_missing_feature_is_named_in_each_protocol(client, golden):
     assert "'mean area'" in v2.json()["error"]
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"), [("1.5", "'1.5'"), (True, "True"), ([1], "[1]"), ({}, "{}"), (10**30, "1e+30")]
-)
+@pytest.mark.parametrize(("value", "shown"), [("1.5", "'1.5'"), (True, "True"), ([1], "[1]"), ({}, "{}")])
 def test_a_value_of_the_wrong_type_is_named(client, golden, value, shown):
     answer = client.post("/predict", json={"features": features(golden, **{"mean area": value})})
-    if isinstance(value, int) and not isinstance(value, bool):
-        assert answer.status_code == 200, "a large number is a number"
-        return
     assert answer.status_code == 422
     assert answer.json()["message"].startswith(f"feature 'mean area' is {shown} in row 0"), answer.json()
+
+
+def test_a_number_far_beyond_training_is_held_at_its_edge(client, golden):
+    answer = client.post("/predict", json={"features": features(golden, **{"mean area": 10**30})})
+    assert answer.status_code == 200, "a large number is a number"
+    assert 0 <= answer.json()["probability"] <= 1
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
 def test_a_literal_that_json_lacks_is_refused_by_its_feature(client, golden, literal):
     body = json.dumps({"features": features(golden, **{"mean area": "HERE"})}).replace('"HERE"', literal)
     answer = client.post("/predict", content=body)
-    assert answer.status_code in (200, 422)
-    if literal == "NaN":
-        assert answer.status_code == 422, "NaN is not the JSON way to say missing"
-    assert answer.json()["field"] == "mean area"
+    assert (answer.status_code, answer.json()["field"]) == (422, "mean area")
 
 
 def test_null_is_imputed_as_training_did(client, golden, bundle):

@@ -49,7 +49,6 @@ def poisoned(tmp_path):
     flavors = {
         "python_function": {
             "loader_module": "mlflow.sklearn",
-            "model_path": "python_model.pkl",
             "data": "python_model.pkl",
         },
         "sklearn": {"pickled_model": "python_model.pkl", "serialization_format": "pickle", "sklearn_version": "1.9.1"},
@@ -152,7 +151,8 @@ def test_a_process_is_live_but_not_ready_until_its_model_is_loaded_and_stops_whe
             assert client.get("/health").json()["status"] == "loading"
             answer = client.post("/predict", json={"features": {}})
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-        assert stopped.url, "it listens"
+        with stopped.client() as client:
+            assert client.get("/v2/health/live").status_code == 200
         stopped.signal(signal.SIGTERM)
         assert stopped.wait(30) == 0, "told to stop while it loads, it stops"
     loading.ready()

@@ -57,8 +57,8 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
                 _clean(layout)
                 configuration.render(layout)
                 _launch(layout, gateway_port)
-                _await(layout, "the API server", _api_ready)
         with steps.step(f"cluster {name}: ready", estimate=10):
+            _await(layout, "the API server", _api_ready)
             _apply_addons(layout)
             _load_pause(layout)
             _await(layout, "the node", _node_ready)
@@ -124,9 +124,9 @@ def kubectl(layout: Layout, *arguments: str, stdin: str | None = None, timeout: 
 
 
 def load_image(layout: Layout, archive: Path) -> None:
-    """Import an OCI or Docker image archive into the node, with the names and digests it carries."""
+    """Import an OCI or Docker image archive into the node, with the names it carries."""
     try:
-        ctr(layout, "images", "import", "--digests", "--all-platforms", str(archive))
+        ctr(layout, "images", "import", "--all-platforms", str(archive))
     except StepError as error:
         raise StepError(
             f"{error} → the node could not import {archive} → "

@@ -133,8 +133,9 @@ def _context(image: Image, target: Path) -> None:
 
 
 def _uv() -> str:
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if not uv:
+    installed = sorted(map(str, paths.cache().glob("uv-*/bin/uv")))  # by tools/bootstrap
+    uv = shutil.which("uv") or (installed[-1] if installed else None)
+    if uv is None:
         raise StepError("uv: not found on PATH → images install their locked dependencies with it → `make setup` installs it")
     return uv
 

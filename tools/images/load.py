@@ -58,14 +58,15 @@ def into_context(context: str, references: list[str], steps: Steps) -> None:
 
 def write_archive(reference: str, archive: Path, skip: set[str] = frozenset()) -> None:  # type: ignore[assignment]
     """An OCI archive of one image, without the blobs in `skip`, which the receiver has already."""
-    name, _, digest = reference.partition("@")
+    digest = reference.partition("@")[2]
     source = image_layout()
     manifest = json.loads(_blob(source, digest).read_text())
     entry: dict[str, Any] = {
         "mediaType": manifest["mediaType"],
         "digest": digest,
         "size": _blob(source, digest).stat().st_size,
-        "annotations": {"io.containerd.image.name": f"{name}:{digest.removeprefix('sha256:')[:12]}"},
+        # The very reference that pods name: by digest, so that nothing is looked up or pulled.
+        "annotations": {"io.containerd.image.name": reference},
     }
     needed = [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
     with tarfile.open(archive, "w") as tar:

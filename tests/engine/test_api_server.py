@@ -1,0 +1,97 @@
+"""Every golden against Kubernetes' own API server and Istio's own CRDs: schema, defaults, admission."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.golden.rendering import GOLDEN, stacks
+from tests.infra.waiting import answers, until
+from tools.toolchain.build import istio_charts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.engine
+
+NAMESPACED = sorted(
+    path for stack in stacks() for path in (GOLDEN / stack).glob("*.yaml") if ".release." not in path.name
+)
+"""Helm releases are Pulumi's; the API server knows only what their charts render."""
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{{name: test, cluster: {{server: "https://127.0.0.1:{port}", insecure-skip-tls-verify: true}}}}]
+users: [{{name: test, user: {{token: test-token}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def kubectl(toolchain_bin, tmp_path_factory):
+    """kubectl against an API server of the tests' own, with the CRDs and namespaces that the goldens need."""
+    home = tmp_path_factory.mktemp("api-server")
+    etcd_port, peer_port, api_port = free_port(), free_port(), free_port()
+    key = home / "sa.key"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    (home / "tokens").write_text("test-token,admin,1,system:masters\n")
+    (home / "kubeconfig").write_text(KUBECONFIG.format(port=api_port))
+    etcd_url, peer_url = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
+    etcd = [f"--data-dir={home / 'etcd'}", f"--listen-client-urls={etcd_url}", f"--advertise-client-urls={etcd_url}"]
+    etcd += [f"--listen-peer-urls={peer_url}", f"--initial-advertise-peer-urls={peer_url}"]
+    etcd += [f"--initial-cluster=default={peer_url}", "--unsafe-no-fsync"]
+    api = [f"--etcd-servers={etcd_url}", "--bind-address=127.0.0.1", f"--secure-port={api_port}"]
+    api += [f"--cert-dir={home / 'certs'}", f"--token-auth-file={home / 'tokens'}", "--authorization-mode=RBAC"]
+    api += [f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"]
+    api += ["--service-account-issuer=https://test", "--service-cluster-ip-range=10.99.0.0/24"]
+    api += ["--endpoint-reconciler-type=none", "--advertise-address=127.0.0.2"]
+    # There is no controller that would make service accounts.
+    api += ["--disable-admission-plugins=ServiceAccount"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "KUBECONFIG": str(home / "kubeconfig")}
+        command = [str(toolchain_bin / "kubectl"), *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    with (
+        (home / "log").open("wb") as log,
+        subprocess.Popen([toolchain_bin / "etcd", *etcd], stdout=log, stderr=log) as store,
+        subprocess.Popen([toolchain_bin / "kube-apiserver", *api], stdout=log, stderr=log) as server,
+    ):
+        try:
+            until(answers(f"https://127.0.0.1:{api_port}/readyz", verify=False), within=60, what="the API server")
+            prepare(run)
+            yield run
+        finally:
+            server.terminate()
+            server.wait()
+            store.terminate()
+
+
+def prepare(run) -> None:
+    crds = istio_charts() / "base" / "files" / "crd-all.gen.yaml"
+    namespaces = [str(path) for path in NAMESPACED if ".namespace." in path.name]
+    for files in ([str(crds)], namespaces):
+        done = run("apply", "--server-side", *(f"--filename={file}" for file in files))
+        assert done.returncode == 0, done.stderr
+    done = run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", NAMESPACED, ids=lambda path: path.stem)
+def test_the_api_server_accepts_every_object_without_a_warning(kubectl, path: Path):
+    done = kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", f"--filename={path}")
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, f"Pod Security or a deprecation: {done.stderr}"

@@ -96,11 +96,11 @@ def required_groups(context: str | None) -> set[Group]:
 
 def prepare(groups: set[Group], steps: Steps) -> None:
     """Build what is missing, install the provider as a plugin, record what the Pulumi program needs to know."""
-    bin_directory = toolchain.ensure(groups, steps)
+    toolchain.ensure(groups, steps)
     if Group.PULUMI in groups:
-        _install_provider(bin_directory)
+        _install_provider()
     paths.BUILD.mkdir(exist_ok=True)
-    record = {"istio_charts": str(toolchain.istio_charts())}
+    record = {"istio_charts": str(toolchain.share("istio") / "istio" / "charts")}
     (paths.BUILD / "toolchain.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -127,10 +127,10 @@ def stack_config(stack: str) -> dict[str, Any]:
     return config
 
 
-def _install_provider(bin_directory: Path) -> None:
+def _install_provider() -> None:
     home = toolchain.root() / "pulumi-home"
     plugin = home / "plugins" / f"resource-kubernetes-v{KUBERNETES_PROVIDER_VERSION}"
-    source = bin_directory / "pulumi-resource-kubernetes"
+    source = toolchain.provider()
     target = plugin / source.name
     if target.exists() and target.samefile(source):
         return

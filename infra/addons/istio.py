@@ -167,6 +167,8 @@ def gateway_values(node_port: int, image: str) -> Manifest:
         "replicaCount": 1,
         # istiod injects the image; naming it here too rolls the pods when it changes.
         "podAnnotations": {"sidecar.istio.io/proxyImage": image},
+        # Said here, because the chart's placeholder image has no tag and would default to pulling it always.
+        "imagePullPolicy": "IfNotPresent",
         "resources": workloads.resources(cpu="100m", cpu_limit="2", memory="256Mi"),
         "securityContext": gateway_pod_security(),
         "terminationGracePeriodSeconds": 30,

@@ -21,8 +21,7 @@ from pathlib import Path
 
 from tools import paths
 from tools.steps import Step, StepError, Steps
-from tools.toolchain.build import artifact, binary
-from tools.toolchain.recipes import RECIPES
+from tools.toolchain.build import binary, share
 
 REPOSITORY = "slipway.local"
 """Registry name of images that no registry holds."""
@@ -51,7 +50,7 @@ class Image:
     binaries: tuple[str, ...] = ()
     """Programs of the toolchain."""
     shared: tuple[tuple[str, str], ...] = ()
-    """(recipe, file of its artifact)."""
+    """(recipe, file below its artifact's `share`)."""
     uses_base: bool = True
 
 
@@ -62,7 +61,7 @@ IMAGES: tuple[Image, ...] = (
         name="istio-proxy",
         extra="mesh",
         binaries=("pilot-agent",),
-        shared=(("istio", "share/istio/envoy_bootstrap.json"),),
+        shared=(("istio", "istio/envoy_bootstrap.json"),),
         estimate=20,
     ),
     Image(name="mlflow", extra="mlflow-server", estimate=60),
@@ -125,8 +124,7 @@ def _context(image: Image, target: Path) -> None:
     for name in image.binaries:
         shutil.copy(binary(name), target / name)
     for recipe_name, file in image.shared:
-        recipe = next(recipe for recipe in RECIPES if recipe.name == recipe_name)
-        shutil.copy(artifact(recipe) / file, target / Path(file).name)
+        shutil.copy(share(recipe_name) / file, target / Path(file).name)
     if image.extra:
         shutil.copy(_uv(), target / "uv")
         (target / "requirements.txt").write_text(_requirements(image.extra))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SOURCES = Path(__file__).parent / "go"
 LANGUAGE_HOST = Path(__file__).parent / "language_host" / "pulumi-language-python"
 
+PROVIDER = "pulumi-resource-kubernetes"
+
 GO_MINIMUM = (1, 26)
 """The newest `go` line among the modules that are built."""
 
@@ -83,10 +85,16 @@ def ensure(groups: set[Group], steps: Steps) -> Path:
     return bin_directory
 
 
-def istio_charts() -> Path:
-    """Istio's own Helm charts, as its module ships them."""
-    recipe = next(recipe for recipe in RECIPES if recipe.name == "istio")
-    return artifact(recipe) / "share" / "istio" / "charts"
+def share(recipe_name: str) -> Path:
+    """Files beside the binaries of a recipe's artifact."""
+    recipe = next(recipe for recipe in RECIPES if recipe.name == recipe_name)
+    return artifact(recipe) / "share"
+
+
+def provider() -> Path:
+    """The Kubernetes provider's binary."""
+    recipe = next(recipe for recipe in RECIPES if recipe.name == "pulumi-kubernetes")
+    return artifact(recipe) / "bin" / PROVIDER
 
 
 def binary(name: str) -> Path:
@@ -179,6 +187,8 @@ def _gather(recipes: list[Recipe]) -> Path:
     target = root() / "bin"
     target.mkdir(exist_ok=True)
     binaries = [path for recipe in recipes for path in sorted((artifact(recipe) / "bin").iterdir())]
+    # A plugin on PATH is used whatever its version, and warned about; it is installed in PULUMI_HOME instead.
+    binaries = [path for path in binaries if path.name != PROVIDER]
     for path in [*binaries, LANGUAGE_HOST]:
         link = target / path.name
         aside = target / f".{path.name}.new"

@@ -18,7 +18,7 @@ from services.inference.runtimes.sources.s3 import S3Source
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
+_URI = re.compile(r"models:/(?P<name>(?!\.)[^/@:]+)(?:/(?P<version>[0-9]+)|@(?P<alias>[^/@]+))")
 _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 

@@ -57,6 +57,8 @@ class Env(StrEnum):
     """File for the one line that says why the process could not start; Kubernetes shows it as the pod's reason."""
     MLFLOW_TRACKING_URI = "MLFLOW_TRACKING_URI"
     """MLflow's own variable: the registry that `models:/` is resolved in."""
+    MLFLOW_DIRECT_DOWNLOAD = "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"
+    """MLflow's own variable: `false` downloads through its server, so that a model's pod needs no way to S3."""
     S3_ENDPOINT_URL = "AWS_ENDPOINT_URL_S3"
     """boto3's own variable: the S3 endpoint where it is not AWS."""
 

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import yaml
 
 from tools import environment, paths
@@ -50,7 +49,7 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     found = environment.resolve(context, cluster)
     _select_stack(found)
     registry = f"http://127.0.0.1:{port}/mlflow"
-    if not _answers(registry):
+    if not _has_models(found):
         with steps.step("pulumi up: platform", estimate=90):
             _up_without_models(found)
     with steps.step("example model: train, evaluate, register", estimate=20):
@@ -83,11 +82,9 @@ def _select_stack(found: Environment) -> None:
     found.pulumi("stack", "select", "--create")
 
 
-def _answers(registry: str) -> bool:
-    try:
-        return httpx.get(f"{registry}/health", timeout=5).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+def _has_models(found: Environment) -> bool:
+    """Whether the stack has deployed models, so that an update without them would take them away."""
+    return bool(found.outputs().get("endpoints"))
 
 
 def _up_without_models(found: Environment) -> None:

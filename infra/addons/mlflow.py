@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PORT = 5000
 HEALTH = "/health"
+SERVER_INFO = "/api/3.0/mlflow/server-info"
+"""Where MLflow's clients ask what the server can do (mlflow/utils/server_info.py)."""
 
 WORKERS = 2
 """Processes. Two, so that a long artifact transfer leaves one for the API; each takes some 400 MB."""
@@ -58,7 +60,7 @@ class MlflowServer(pulumi.ComponentResource):
         host = pulumi.Output.all(name_of(service), namespaces.platform).apply(lambda it: names.service_host(*it))
         routed = declare(
             name,
-            mesh.virtual_service(names.MLFLOW, namespaces.platform, args.gateway.reference, routes()),
+            mesh.virtual_service(names.MLFLOW, namespaces.platform, args.gateway.reference, routes(args.platform.models_bucket)),
             pulumi.ResourceOptions(parent=self, depends_on=[service]),
         )
         self.mlflow = Mlflow(
@@ -137,7 +139,7 @@ def allowed_hosts(gateway_url: str) -> list[str]:
     return [urlsplit(gateway_url).netloc, *(f"{host}:{PORT}" for host in inside)]
 
 
-def routes() -> list[Manifest]:
+def routes(bucket: Bucket) -> list[Manifest]:
     """Everything below `/mlflow/` goes to the server, which thinks it is at the root."""
     host = names.service_host(names.MLFLOW, names.PLATFORM_NAMESPACE)
     # Artifacts are as large as models are: no limit on the time of one transfer.
@@ -147,7 +149,17 @@ def routes() -> list[Manifest]:
         "match": [{"uri": {"exact": names.MLFLOW_PATH}}],
         "redirect": {"uri": f"{names.MLFLOW_PATH}/", "redirectCode": 308},
     }
-    return [to_slash, route]
+    if bucket.endpoint is None:
+        return [to_slash, route]
+    # MLflow offers links straight into the object store, which callers outside the cluster cannot reach and would
+    # wait for. Clients take the offer from this path; without an answer they download through the server.
+    no_direct_links = mesh.answering_route(
+        "mlflow-no-direct-links",
+        {"uri": {"exact": f"{names.MLFLOW_PATH}{SERVER_INFO}"}},
+        404,
+        "artifacts are served through this server",
+    )
+    return [to_slash, no_direct_links, route]
 
 
 def network_policy(args: MlflowServerArgs) -> Manifest:

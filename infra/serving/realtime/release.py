@@ -82,6 +82,7 @@ def environment(spec: ReleaseSpec) -> dict[str, pulumi.Input[str]]:
         Env.CACHE_DIR: CACHE,
         Env.TORCH_THREADS: str(max(1, math.floor(cores(spec.config.resources.cpu_limit)))),
         Env.MLFLOW_TRACKING_URI: spec.mlflow_url,
+        Env.MLFLOW_DIRECT_DOWNLOAD: "false",
     }
     return {**contract, "HOME": workloads.SCRATCH, **spec.config.env}
 

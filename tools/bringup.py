@@ -88,7 +88,9 @@ def _has_models(found: Environment) -> bool:
 
 
 def _up_without_models(found: Environment) -> None:
-    """The stack's own file with no models in it, in a file of its own: nothing is edited, nothing can be left edited."""
+    """The stack's own file with no models in it, in a file of its own: nothing is "
+    "edited, nothing can be left edited.
+    """
     document: dict[str, Any] = yaml.safe_load((environment.STACKS / f"Pulumi.{environment.STACK}.yaml").read_text())
     document["config"]["slipway:models"] = {}
     with tempfile.TemporaryDirectory(prefix="slipway-") as scratch:

@@ -15,7 +15,6 @@ import yaml
 
 from tools import paths
 from tools.cluster import layout as names
-from tools.cluster import lifecycle
 from tools.steps import StepError, Steps
 from tools.toolchain import build as toolchain
 from tools.toolchain.recipes import KUBERNETES_PROVIDER_VERSION, Group
@@ -153,10 +152,13 @@ def _minified(context: str, state: Path) -> Path:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise StepError("kubectl: not on PATH → an existing cluster is reached through its kubeconfig → install it") from None
+        raise StepError(
+            "kubectl: not on PATH → an existing cluster is reached through its kubeconfig → install it"
+        ) from None
     if done.returncode != 0:
         raise StepError(
-            f"context {context}: {done.stderr.strip()} → names a context of your kubeconfig → `kubectl config get-contexts`"
+            f"context {context}: {done.stderr.strip()} → names a context of your "
+            "kubeconfig → `kubectl config get-contexts`"
         )
     path = state / "kubeconfig"
     path.touch(mode=0o600)

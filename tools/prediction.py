@@ -37,7 +37,8 @@ def input_example(registry: str, model: str, version: str) -> list[dict[str, Any
     )
     if located.is_error:
         raise StepError(
-            f"models:/{model}/{version}: {located.json().get('message', located.text)} → its input example is asked for → "
+            f"models:/{model}/{version}: {located.json().get('message', located.text)} → "
+            "its input example is asked for → "
             "register it, or give rows: `slipway predict MODEL --data FILE`"
         )
     root = urlsplit(located.json()["artifact_uri"]).path.strip("/")

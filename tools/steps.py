@@ -56,7 +56,10 @@ class Steps:
         except StepError:
             raise
         except KeyboardInterrupt:
-            _say(f"✗ {name}: interrupted after {duration(time.monotonic() - started)}; the same command goes on from here")
+            _say(
+                f"✗ {name}: interrupted after {duration(time.monotonic() - started)}; the "
+                "same command goes on from here"
+            )
             raise
         took = time.monotonic() - started
         _say(f"✓ {name} {duration(took)}")

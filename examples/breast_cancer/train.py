@@ -181,7 +181,7 @@ def _metrics(probabilities: Array, labels: Array, threshold: float) -> dict[str,
     }
 
 
-def _write(  # noqa: PLR0913, PLR0917  # the parts of a bundle
+def _write(  # the parts of a bundle
     bundle: Path,
     data: Dataset,
     transformer: Transformer,

@@ -60,7 +60,9 @@ class MlflowServer(pulumi.ComponentResource):
         host = pulumi.Output.all(name_of(service), namespaces.platform).apply(lambda it: names.service_host(*it))
         routed = declare(
             name,
-            mesh.virtual_service(names.MLFLOW, namespaces.platform, args.gateway.reference, routes(args.platform.models_bucket)),
+            mesh.virtual_service(
+                names.MLFLOW, namespaces.platform, args.gateway.reference, routes(args.platform.models_bucket)
+            ),
             pulumi.ResourceOptions(parent=self, depends_on=[service]),
         )
         self.mlflow = Mlflow(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -57,8 +58,6 @@ class Cluster:
         """As a crash or a reboot would: at once, and then it is gone."""
         handle = os.pidfd_open(self.supervisor())
         signal.pidfd_send_signal(handle, signal.SIGKILL)
-        import select
-
         assert select.select([handle], [], [], 30)[0], "the supervisor did not end within 30 s of SIGKILL"
         os.close(handle)
 
@@ -76,7 +75,7 @@ def machine(name: str) -> dict[str, object]:
 
     return {
         "mounts": mounts(),
-        "network devices": sorted(os.listdir("/sys/class/net")),
+        "network devices": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "routes": output("ip", "route"),
         "packet filter rules": [rule.partition("[")[0] for rule in output("iptables-save")],
         "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{layout.cgroup}")),
@@ -87,7 +86,8 @@ def machine(name: str) -> dict[str, object]:
             for setting in ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward")
         ],
         "files in fixed places": [
-            Path(place).exists() for place in ("/var/lib/kubelet", "/var/log/pods", "/var/lib/cni/networks", "/etc/cni/net.d")
+            Path(place).exists()
+            for place in ("/var/lib/kubelet", "/var/log/pods", "/var/lib/cni/networks", "/etc/cni/net.d")
         ],
     }
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -24,15 +27,20 @@ RESTRICTED = {
 
 def pod(name: str, **spec: object) -> str:
     container = {"name": "main", "image": PAUSE_IMAGE, "imagePullPolicy": "Never", **spec.pop("container", {})}
-    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container], **spec}}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [container], **spec},
+    }
     return json.dumps(manifest)
 
 
 def test_the_standard_restricted_refuses_a_privileged_pod_and_admits_a_restricted_one(running_cluster):
     running_cluster.kubectl("create", "namespace", "guarded")
     running_cluster.kubectl("label", "namespace", "guarded", "pod-security.kubernetes.io/enforce=restricted")
+    privileged = pod("bad", container={"securityContext": {"privileged": True}})
     with pytest.raises(StepError, match='violates PodSecurity "restricted'):
-        privileged = pod("bad", container={"securityContext": {"privileged": True}})
         running_cluster.kubectl("apply", "-n", "guarded", "-f", "-", stdin=privileged)
     running_cluster.kubectl(
         "apply", "-n", "guarded", "-f", "-", stdin=pod("good", container={"securityContext": RESTRICTED})
@@ -74,7 +82,9 @@ def test_secrets_are_encrypted_on_disk(running_cluster):
     marker = f"plain-{time.time_ns()}"
     running_cluster.kubectl("create", "secret", "generic", "hidden", f"--from-literal=key={marker}")
     running_cluster.kubectl("create", "configmap", "shown", f"--from-literal=key={marker}")
-    stored = b"".join(path.read_bytes() for path in Layout(running_cluster.name).file("etcd").rglob("*") if path.is_file())
+    stored = b"".join(
+        path.read_bytes() for path in Layout(running_cluster.name).file("etcd").rglob("*") if path.is_file()
+    )
     assert stored.count(marker.encode()) >= 1, "the ConfigMap proves that the search would find plain text"
     before = stored.rpartition(b"/registry/secrets/default/hidden")[2][:400]
     assert b"k8s:enc:secretbox" in before, "etcd holds the Secret in the form that the key in encryption.yaml opens"
@@ -91,11 +101,7 @@ def test_metrics_of_pods_and_nodes_are_served(running_cluster):
 
 
 def test_the_api_server_refuses_callers_without_a_certificate(running_cluster):
-    import ssl
-    import urllib.error
-    import urllib.request
-
     context = ssl.create_default_context(cafile=str(Layout(running_cluster.name).file("pki", "ca.crt")))
     server = running_cluster.status()["server"]
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(f"{server}/api", timeout=5, context=context)
+        urllib.request.urlopen(f"{server}/api", timeout=5, context=context)  # noqa: S310 our own server

@@ -62,7 +62,9 @@ def test_up_after_a_crash_brings_back_what_was_in_the_cluster(cluster):
 @pytest.mark.parametrize("reached", ["cluster.json", "pki/ca.crt", "init.json", "status.json"])
 def test_up_goes_on_from_an_up_that_was_killed_half_way(cluster, reached):
     command = [sys.executable, "-m", "tools.cli.main", "cluster", "up"]
-    half_way = subprocess.Popen([*command, f"--name={cluster.name}", f"--gateway-port={cluster.port}"], cwd=paths.PROJECT)
+    half_way = subprocess.Popen(
+        [*command, f"--name={cluster.name}", f"--gateway-port={cluster.port}"], cwd=paths.PROJECT
+    )
     eventually(Layout(cluster.name).file(reached).exists, f"the first up reaches {reached}")
     half_way.kill()
     half_way.wait()
@@ -79,7 +81,8 @@ def test_up_on_a_running_cluster_changes_nothing(running_cluster):
 
 
 @pytest.mark.parametrize(
-    "component", ["etcd", "containerd", "kube-apiserver", "kubelet", "kube-proxy", "coredns", "gateway", "metrics-server"]
+    "component",
+    ["etcd", "containerd", "kube-apiserver", "kubelet", "kube-proxy", "coredns", "gateway", "metrics-server"],
 )
 def test_a_killed_component_is_started_again_and_reported(running_cluster, component):
     pid = running_cluster.pids()[component]

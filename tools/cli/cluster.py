@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 typer reads it
 from typing import Annotated
 
 import typer
@@ -51,7 +51,9 @@ def status(name: Name = names.DEFAULT_NAME, output: Output = "table") -> None:
         print(f"  kubeconfig  {found['kubeconfig']}\n  state       {found['state']}")
         for component, entry in found["components"].items():
             last = f", last ended with {entry['last_exit']}" if entry["last_exit"] else ""
-            print(f"  {component:24} {entry['state']:10} pid {entry['pid'] or '-':<8} {entry['restarts']} restarts{last}")
+            print(
+                f"  {component:24} {entry['state']:10} pid {entry['pid'] or '-':<8} {entry['restarts']} restarts{last}"
+            )
     if not found["ready"]:
         raise typer.Exit(1)
 
@@ -66,13 +68,17 @@ def kubeconfig(name: Name = names.DEFAULT_NAME) -> None:
 def load_image(archive: Path, name: Name = names.DEFAULT_NAME) -> None:
     """Import an OCI or Docker image archive into the node."""
     if not archive.is_file():
-        raise StepError(f"{archive}: no such file → an image archive → `buildah push IMAGE oci-archive:{archive}` writes one")
+        raise StepError(
+            f"{archive}: no such file → an image archive → `buildah push IMAGE oci-archive:{archive}` writes one"
+        )
     lifecycle.load_image(lifecycle.load(name), archive)
 
 
 @app.command()
 def logs(
-    component: Annotated[str | None, typer.Argument(help="A component of `slipway cluster status`; all without.")] = None,
+    component: Annotated[
+        str | None, typer.Argument(help="A component of `slipway cluster status`; all without.")
+    ] = None,
     name: Name = names.DEFAULT_NAME,
     lines: Annotated[int, typer.Option("-n", "--lines", help="Lines from the end.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the log grows.")] = False,

@@ -33,7 +33,10 @@ def up(cluster: Cluster = names.DEFAULT_NAME, context: Context = None) -> None:
         body = _example_body(found, environment.STACK, model)
         answer = prediction.predict(endpoint, body)
         print(f"\n{model} answers at {endpoint}\n  {json.dumps(answer)}\n\nAsk it yourself:\n")
-        print(f"  curl -s {endpoint}/predict -H 'content-type: application/json' \\\n    -d {shlex.quote(json.dumps(body))}")
+        print(
+            f"  curl -s {endpoint}/predict -H 'content-type: application/json' \\\n    -d "
+            f"{shlex.quote(json.dumps(body))}"
+        )
     print('\nWork with the stack: eval "$(slipway env)"; pulumi preview -s local')
 
 
@@ -61,7 +64,12 @@ def pulumi(arguments: typer.Context, cluster: Cluster = names.DEFAULT_NAME, cont
     os.execvpe("pulumi", ["pulumi", *arguments.args], variables)  # noqa: S606 no shell is the point
 
 
-def endpoints(stack: Stack = environment.STACK, output: Output = "table", cluster: Cluster = names.DEFAULT_NAME, context: Context = None) -> None:
+def endpoints(
+    stack: Stack = environment.STACK,
+    output: Output = "table",
+    cluster: Cluster = names.DEFAULT_NAME,
+    context: Context = None,
+) -> None:
     """Base URL of each deployed model."""
     found = environment.resolve(context, cluster).outputs(stack)["endpoints"]
     if output == "json":
@@ -86,7 +94,9 @@ def predict(
     found = environment.resolve(context, cluster)
     known = found.outputs(stack)["endpoints"]
     if model not in known:
-        raise StepError(f"{model}: not deployed in stack {stack} → one of: {', '.join(known) or 'none'} → `slipway endpoints`")
+        raise StepError(
+            f"{model}: not deployed in stack {stack} → one of: {', '.join(known) or 'none'} → `slipway endpoints`"
+        )
     body = _given_body(data) if data else _example_body(found, stack, model)
     answer = prediction.predict(known[model], body)
     if output == "json":
@@ -103,7 +113,9 @@ def _given_body(data: str) -> dict[str, Any]:
     try:
         content = json.loads(sys.stdin.read() if data == "-" else Path(data).read_text())
     except (OSError, ValueError) as error:
-        raise StepError(f"--data {data}: {error} → JSON: a row by feature name, or a list of them → correct it") from error
+        raise StepError(
+            f"--data {data}: {error} → JSON: a row by feature name, or a list of them → correct it"
+        ) from error
     return content if isinstance(content, dict) and "features" in content else {"features": content}
 
 

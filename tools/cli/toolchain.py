@@ -18,7 +18,9 @@ app = typer.Typer(help="Build the Pulumi engine, Kubernetes and Istio from pinne
 @app.command("build")
 def build_command(
     group: Annotated[list[Group] | None, typer.Option(help="Only this part; may be given again.")] = None,
-    install: Annotated[bool, typer.Option("--install", help="Install missing Debian packages too; needs root.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install missing Debian packages too; needs root.")
+    ] = False,
 ) -> None:
     """Build what is not in the cache yet; goes on where an earlier run was interrupted."""
     steps = Steps(record=paths.BUILD / "steps.json")

@@ -73,7 +73,8 @@ def remove(cgroup: str) -> None:
                 top.rmdir()
         if time.monotonic() > deadline:
             raise StepError(
-                f"cgroup {cgroup}: processes {sorted(processes(cgroup))} do not end → a cluster that is down has none → "
+                f"cgroup {cgroup}: processes {sorted(processes(cgroup))} do not end → a "
+                "cluster that is down has none → "
                 "look at them with `ps -o pid,stat,wchan,args -p …`; in state D they wait for a disk or network mount"
             )
         time.sleep(0.05)

@@ -117,7 +117,12 @@ def components(layout: Layout, bin_directory: Path, gateway_port: int) -> tuple[
 def _etcd(layout: Layout) -> tuple[str, ...]:
     pki = layout.file("pki")
     client, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
-    tls = (f"cert-file={pki}/etcd.crt", f"key-file={pki}/etcd.key", f"trusted-ca-file={pki}/ca.crt", "client-cert-auth=true")
+    tls = (
+        f"cert-file={pki}/etcd.crt",
+        f"key-file={pki}/etcd.key",
+        f"trusted-ca-file={pki}/ca.crt",
+        "client-cert-auth=true",
+    )
     return (
         f"--name={layout.name}",
         f"--data-dir={layout.file('etcd')}",

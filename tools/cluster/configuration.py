@@ -41,11 +41,22 @@ def render(layout: Layout) -> None:
     _write(layout.file("containerd.toml"), _containerd(layout))
     _write(layout.file("cni", "10-slipway.conflist"), json.dumps(_cni(layout), indent=2))
     _write(layout.file("Corefile"), _corefile(layout))
-    _write(layout.file("resolv.conf"), f"# pods ask CoreDNS; there is no resolver above it\nnameserver {layout.node_ip}\n")
+    _write(
+        layout.file("resolv.conf"), f"# pods ask CoreDNS; there is no resolver above it\nnameserver {layout.node_ip}\n"
+    )
     for path, value in KERNEL_TUNABLES.items():
         _write(layout.file("tunables", *path.split("/")), f"{value}\n")
     authority = Authority(layout.file("pki"), "slipway")
-    for name in ("admin", "controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns", "provisioner", "metrics-server"):
+    for name in (
+        "admin",
+        "controller-manager",
+        "scheduler",
+        "kubelet",
+        "kube-proxy",
+        "coredns",
+        "provisioner",
+        "metrics-server",
+    ):
         target = layout.kubeconfig if name == "admin" else layout.file(f"{name}.kubeconfig")
         _write(target, yaml.safe_dump(_kubeconfig(layout, authority, name)), mode=0o600)
 

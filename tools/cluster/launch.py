@@ -29,7 +29,7 @@ def identity(pid: int) -> dict[str, int | str]:
 
 
 def main() -> None:
-    """`python -m tools.cluster.launch NAME INDEX GATEWAY_PORT BIN LINK_FD`
+    """Start the cluster: `python -m tools.cluster.launch NAME INDEX GATEWAY_PORT BIN LINK_FD`.
 
     1. join the cluster's cgroup, which the first process and all others inherit
     2. leave the host's namespaces, keeping a handle on its network for the gateway's port

@@ -6,10 +6,13 @@ import hashlib
 import ipaddress
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools import paths
 from tools.steps import StepError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_NAME = "local"
 DEFAULT_GATEWAY_PORT = 8080
@@ -86,7 +89,7 @@ class Layout:
 
     @property
     def containerd_socket(self) -> Path:
-        """containerd's API."""
+        """Containerd's API."""
         return self.file("containerd.sock")
 
     @property

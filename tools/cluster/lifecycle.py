@@ -36,7 +36,9 @@ def load(name: str) -> Layout:
     """The layout of a cluster that exists; `StepError` where none does."""
     settings = paths.clusters() / name / "cluster.json"
     if not settings.exists():
-        raise StepError(f"cluster {name}: there is none → `slipway cluster status` lists none by that name → `slipway cluster up`")
+        raise StepError(
+            f"cluster {name}: there is none → `slipway cluster status` lists none by that name → `slipway cluster up`"
+        )
     return Layout(name, json.loads(settings.read_text())["index"])
 
 
@@ -116,7 +118,12 @@ def status(name: str) -> dict[str, Any]:
 
 def kubectl(layout: Layout, *arguments: str, stdin: str | None = None, timeout: float = 30.0) -> str:
     """Run kubectl as the cluster's administrator and return its output; `StepError` with its words on failure."""
-    argv = [str(binary("kubectl")), f"--kubeconfig={layout.kubeconfig}", f"--request-timeout={timeout:.0f}s", *arguments]
+    argv = [
+        str(binary("kubectl")),
+        f"--kubeconfig={layout.kubeconfig}",
+        f"--request-timeout={timeout:.0f}s",
+        *arguments,
+    ]
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout + 10)
     if done.returncode != 0:
         raise StepError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -168,7 +175,8 @@ def _claim(name: str, gateway_port: int) -> Layout:
             return layout
         if _alive(layout):
             raise StepError(
-                f"gateway port {gateway_port}: cluster {name} runs with {known['gateway_port']} → a running cluster keeps "
+                f"gateway port {gateway_port}: cluster {name} runs with "
+                f"{known['gateway_port']} → a running cluster keeps "
                 f"its port → `slipway cluster down --name {name}` first, or use {known['gateway_port']}"
             )
     else:
@@ -176,7 +184,9 @@ def _claim(name: str, gateway_port: int) -> Layout:
         taken = {json.loads(path.read_text())["index"] for path in others}
         free = [index for index in range(names.MAXIMUM_CLUSTERS) if index not in taken]
         if not free:
-            raise StepError(f"cluster {name}: {len(taken)} clusters exist → at most {names.MAXIMUM_CLUSTERS} → take one down")
+            raise StepError(
+                f"cluster {name}: {len(taken)} clusters exist → at most {names.MAXIMUM_CLUSTERS} → take one down"
+            )
         layout = Layout(name, free[0])
         layout.state.mkdir(mode=0o700)
     aside = settings.with_suffix(".new")
@@ -229,7 +239,8 @@ def _launch(layout: Layout, gateway_port: int) -> None:
         pid = _init(layout)
         if done.returncode != 0 or pid is None:
             raise StepError(
-                f"cluster {layout.name}: its first process did not start\n{layout.file('logs', 'launch.log').read_text()}"
+                f"cluster {layout.name}: its first process did not "
+                f"start\n{layout.file('logs', 'launch.log').read_text()}"
                 "→ it needs namespaces and cgroups of its own → on a container, start that one privileged"
             )
         _ip("link", "add", layout.host_device, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
@@ -270,7 +281,8 @@ def _explain(layout: Layout, what: str) -> str:
             tails = [f"{log}:", *log.read_text(errors="replace").splitlines()[-8:]]
     return "\n".join(
         [
-            f"cluster {layout.name}: {what} did not get ready in {START_SECONDS:.0f} s → not running: {waiting or 'none'}",
+            f"cluster {layout.name}: {what} did not get ready in {START_SECONDS:.0f} s → "
+            f"not running: {waiting or 'none'}",
             *tails,
             f"→ `slipway cluster logs`, then `slipway cluster up` again or `slipway cluster down --name {layout.name}`",
         ]

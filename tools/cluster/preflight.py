@@ -43,9 +43,10 @@ def check(gateway_port: int) -> None:
     """Raise one `StepError` that names everything this machine lacks, each with its remedy."""
     problems = [*_rights(), *_room(), *_port(gateway_port)]
     if absent := missing_packages():
+        listed = " ".join(absent)
         problems.append(
-            f"programs of {', '.join(absent)}: not found → the cluster runs on them → "
-            f"`apt-get install --no-install-recommends {' '.join(absent)}` (`make up` does it)"
+            f"programs of {listed}: not found → the cluster runs on them → "
+            f"`apt-get install --no-install-recommends {listed}` (`make up` does it)"
         )
     if problems:
         raise StepError("this machine cannot run the embedded cluster:\n- " + "\n- ".join(problems))
@@ -58,16 +59,21 @@ def _rights() -> list[str]:
             "run as root, or use a cluster of your own: `slipway up --context NAME`"
         ]
     effective = next(
-        int(line.split()[1], 16) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")
+        int(line.split()[1], 16)
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("CapEff")
     )
     lacking = [
-        name for name, bit in (("CAP_SYS_ADMIN", CAP_SYS_ADMIN), ("CAP_NET_ADMIN", CAP_NET_ADMIN)) if not effective >> bit & 1
+        name
+        for name, bit in (("CAP_SYS_ADMIN", CAP_SYS_ADMIN), ("CAP_NET_ADMIN", CAP_NET_ADMIN))
+        if not effective >> bit & 1
     ]
     if lacking:
         return [f"{', '.join(lacking)}: not held → as above → start the container with them, or use `--context NAME`"]
     known = Path("/proc/filesystems").read_text().split()
     return [
-        f"file system {name}: not in this kernel → containers are made of it → `modprobe {name}`, or use `--context NAME`"
+        f"file system {name}: not in this kernel → containers are made of it → `modprobe "
+        f"{name}`, or use `--context NAME`"
         for name in FILE_SYSTEMS
         if name not in known
     ]
@@ -87,8 +93,8 @@ def _room() -> list[str]:
     free = shutil.disk_usage(directory).free
     if free < MINIMUM_DISK_BYTES:
         problems.append(
-            f"{directory}: {free / 1024**3:.1f} GiB free, less than {MINIMUM_DISK_BYTES / 1024**3:.0f} GiB → images and "
-            "volumes need it → free some, or name another disk in SLIPWAY_STATE"
+            f"{directory}: {free / 1024**3:.1f} GiB free, less than {MINIMUM_DISK_BYTES / 1024**3:.0f} GiB → "
+            "images and volumes need it → free some, or name another disk in SLIPWAY_STATE"
         )
     return problems
 

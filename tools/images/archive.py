@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 NOBODY = "65534:65534"
 
 
+def add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file with that content to an archive, the same bytes at any time."""
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
+
+
 def scratch_image(archive: Path, reference: str, program: Path) -> None:
     """Write a Docker image archive that runs `program` as nobody; the same input gives the same bytes."""
     layer = io.BytesIO()
@@ -37,8 +44,6 @@ def scratch_image(archive: Path, reference: str, program: Path) -> None:
     }
     aside = archive.with_suffix(".new")
     with tarfile.open(aside, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
+        for name, data in files.items():
+            add_bytes(tar, name, data)
     aside.replace(archive)

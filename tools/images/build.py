@@ -14,14 +14,17 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools import paths
 from tools.steps import Step, StepError, Steps
 from tools.toolchain.build import binary, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPOSITORY = "slipway.local"
 """Registry name of images that no registry holds."""
@@ -134,16 +137,30 @@ def _uv() -> str:
     installed = sorted(map(str, paths.cache().glob("uv-*/bin/uv")))  # by tools/bootstrap
     uv = shutil.which("uv") or (installed[-1] if installed else None)
     if uv is None:
-        raise StepError("uv: not found on PATH → images install their locked dependencies with it → `make setup` installs it")
+        raise StepError(
+            "uv: not found on PATH → images install their locked dependencies with it → `make setup` installs it"
+        )
     return uv
 
 
 def _requirements(extra: str) -> str:
     """The lock file's packages of an extra with their hashes: what the image's dependency layer depends on, no more."""
-    command = [_uv(), "export", "--frozen", "--no-dev", "--extra", extra, "--no-emit-project", "--no-header", "--no-annotate"]
+    command = [
+        _uv(),
+        "export",
+        "--frozen",
+        "--no-dev",
+        "--extra",
+        extra,
+        "--no-emit-project",
+        "--no-header",
+        "--no-annotate",
+    ]
     done = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise StepError(f"uv export --extra {extra}: {done.stderr.strip()} → the lock file has to fit pyproject.toml → `uv lock`")
+        raise StepError(
+            f"uv export --extra {extra}: {done.stderr.strip()} → the lock file has to fit pyproject.toml → `uv lock`"
+        )
     return done.stdout
 
 
@@ -193,9 +210,16 @@ def _make_base(steps: Steps) -> None:
         step.run(
             ["debootstrap", "--variant=minbase", "--include=python3,ca-certificates", "bookworm", tree],
             log=log,
-            remedy="check that apt-get can reach Debian's packages, or name a base image: `slipway images build --base …`",
+            remedy="check that apt-get can reach Debian's packages, or name a base image with --base",
         )
-        for leftover in ("var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/locale", "usr/share/man"):
+        for leftover in (
+            "var/cache/apt",
+            "var/lib/apt/lists",
+            "var/log",
+            "usr/share/doc",
+            "usr/share/locale",
+            "usr/share/man",
+        ):
             shutil.rmtree(tree / leftover, ignore_errors=True)
             (tree / leftover).mkdir(parents=True)
         (Path(scratch) / "Dockerfile").write_text("FROM scratch\nCOPY root /\n")
@@ -228,7 +252,14 @@ def _build(image: Image, context: Path, base: str | None, key: str, step: Step) 
     step.run([tool, *arguments, context], log=log)
     digest_file = context.parent / f"{image.name}.digest"
     # Uncompressed: the layers are read on this machine only, and compressing torch takes longer than building it.
-    push = ["push", "--disable-compression", "--digestfile", digest_file, tag, f"oci:{layout()}:{tag}"]
+    push: list[str | Path] = [
+        "push",
+        "--disable-compression",
+        "--digestfile",
+        digest_file,
+        tag,
+        f"oci:{layout()}:{tag}",
+    ]
     step.run([tool, *push], log=log)
     return digest_file.read_text().strip()
 
@@ -238,4 +269,6 @@ def _digest_in_layout(tag: str) -> str:
     for entry in index["manifests"]:
         if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") in {tag, tag.rpartition(":")[2]}:
             return str(entry["digest"])
-    raise StepError(f"{tag}: not in {layout()} → the build should have put it there → remove that directory and build again")
+    raise StepError(
+        f"{tag}: not in {layout()} → the build should have put it there → remove that directory and build again"
+    )

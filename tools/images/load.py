@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.cluster import lifecycle
+from tools.images.archive import add_bytes
 from tools.images.build import layout as image_layout
 from tools.steps import StepError, Steps
 
@@ -42,7 +42,8 @@ def into_context(context: str, references: list[str], steps: Steps) -> None:
     }
     if kind not in commands:
         raise StepError(
-            f"context {context}: not a kind, k3d or minikube cluster → its nodes pull from a registry → push the images of "
+            f"context {context}: not a kind, k3d or minikube cluster → its nodes pull "
+            "from a registry → push the images of "
             "`slipway images build` there and name them by digest in slipway:images"
         )
     if not shutil.which(kind):
@@ -70,8 +71,8 @@ def write_archive(reference: str, archive: Path, skip: set[str] = frozenset()) -
     }
     needed = [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
     with tarfile.open(archive, "w") as tar:
-        _add(tar, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
-        _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
+        add_bytes(tar, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
+        add_bytes(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
         for blob in dict.fromkeys(needed):
             # The manifest always travels: the importer reads the image from it.
             if blob not in skip or blob == digest:
@@ -81,11 +82,7 @@ def write_archive(reference: str, archive: Path, skip: set[str] = frozenset()) -
 def _blob(source: Path, digest: str) -> Path:
     path = source / "blobs" / digest.replace(":", "/")
     if not path.exists():
-        raise StepError(f"{digest}: not in {source} → an image that was built here → `slipway images build` builds it again")
+        raise StepError(
+            f"{digest}: not in {source} → an image that was built here → `slipway images build` builds it again"
+        )
     return path
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))

@@ -122,7 +122,11 @@ def _require_go() -> None:
     if not shutil.which("go"):
         raise StepError(f"go: not found on PATH → the toolchain is built from Go modules → {remedy}")
     version = subprocess.run(
-        ["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, env={**os.environ, "GOTOOLCHAIN": "local"}
+        ["go", "env", "GOVERSION"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "GOTOOLCHAIN": "local"},
     ).stdout.strip()
     found = tuple(int(part) for part in version.removeprefix("go").split(".")[:2])
     if found < GO_MINIMUM:
@@ -147,12 +151,16 @@ def _build(recipe: Recipe, step: Step) -> None:
         _copy(copy, source if copy.into_source else staging / "artifact", cwd=source, environment=environment)
     flags = ["-trimpath", "-ldflags", " ".join(("-s -w", *recipe.ldflags))]
     target = staging / "artifact" / "bin"
-    step.run(["go", "build", *flags, "-o", f"{target}/", recipe.package], cwd=source, env=environment, log=log, remedy=remedy)
+    step.run(
+        ["go", "build", *flags, "-o", f"{target}/", recipe.package], cwd=source, env=environment, log=log, remedy=remedy
+    )
     for built, called in recipe.rename:
         (target / built).rename(target / called)
     absent = [name for name in recipe.binaries if not (target / name).exists()]
     if absent:
-        raise StepError(f"{recipe.name}: go build left no {', '.join(absent)} → recipes.py promises them → mend the recipe")
+        raise StepError(
+            f"{recipe.name}: go build left no {', '.join(absent)} → recipes.py promises them → mend the recipe"
+        )
     final = artifact(recipe)
     final.parent.mkdir(parents=True, exist_ok=True)
     (staging / "artifact").rename(final)

@@ -125,7 +125,9 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(name="etcd", group=Group.CLUSTER, binaries=("etcd",), estimate=30, rename=(("server", "etcd"),)),
     Recipe(name="coredns", group=Group.CLUSTER, binaries=("coredns",), estimate=100),
     Recipe(name="metrics-server", group=Group.CLUSTER, binaries=("metrics-server",), estimate=90),
-    Recipe(name="hostpath-provisioner", group=Group.CLUSTER, binaries=("hostpath-provisioner",), estimate=60, package="."),
+    Recipe(
+        name="hostpath-provisioner", group=Group.CLUSTER, binaries=("hostpath-provisioner",), estimate=60, package="."
+    ),
     Recipe(name="pause", group=Group.CLUSTER, binaries=("pause",), estimate=5, package="."),
     Recipe(name="forward", group=Group.CLUSTER, binaries=("forward",), estimate=5, package="."),
     Recipe(

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tools import environment, paths
-from tools.cli.models import train_example
+from tools import environment, example, paths
 from tools.cluster import lifecycle, preflight
 from tools.images import build as images
 from tools.images import load
@@ -19,8 +18,6 @@ from tools.images import load
 if TYPE_CHECKING:
     from tools.environment import Environment
     from tools.steps import Steps
-
-EXAMPLE = "breast-cancer"
 
 BUILDER_PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
 
@@ -101,6 +98,8 @@ def _up_without_models(found: Environment) -> None:
 
 def _register_example(registry: str) -> None:
     models = environment.stack_config(environment.STACK).get("slipway:models") or {}
-    if EXAMPLE not in models:
+    if example.NAME not in models:
         return
-    train_example(tracking_uri=registry)
+    version = example.register(registry)
+    measured = ", ".join(f"{name} {value:.4g}" for name, value in sorted(version.metrics.items()))
+    print(f"{version.uri} {'registered' if version.created else 'is registered'}: {measured}", flush=True)

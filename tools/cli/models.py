@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tools import example
 
 if TYPE_CHECKING:
     from tools.registry import RegisteredVersion
@@ -40,21 +40,7 @@ def train_example(
 ) -> None:
     """Train the Breast Cancer Wisconsin example, evaluate it on its holdout, register it."""
     uri = _reachable(tracking_uri)
-    from examples.breast_cancer import train as example  # noqa: PLC0415
-    from tools.registry import Registration, register_bundle  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(prefix="slipway-example-") as scratch:
-        trained = example.train(Path(scratch) / "bundle")
-        version = register_bundle(
-            uri,
-            Registration(
-                name=example.MODEL_NAME,
-                bundle=trained.directory,
-                metrics=trained.metrics,
-                parameters=trained.parameters,
-                alias=alias,
-            ),
-        )
+    version = example.register(uri, alias)
     _print_one(version, output)
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools import paths
+from tools.archive import scratch_image
 from tools.cluster import cgroups, configuration, launch, preflight
 from tools.cluster import layout as names
 from tools.cluster.layout import Layout
-from tools.images.archive import scratch_image
 from tools.steps import StepError, Steps
 from tools.toolchain.build import binary
 

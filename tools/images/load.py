@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.archive import add_bytes
 from tools.cluster import lifecycle
-from tools.images.archive import add_bytes
 from tools.images.build import layout as image_layout
 from tools.steps import StepError, Steps
 

@@ -203,17 +203,18 @@ def test_a_broken_artifact_fails_the_update_with_the_pods_reason_and_the_old_rel
 
 
 def register_broken_version(site) -> str:
-    """A version whose digest is right and whose TorchScript is not."""
+    """A version registered with MLflow alone, without our digest, whose TorchScript is no such thing."""
     script = """
-import sys, shutil, pathlib
+import pathlib, sys
+from mlflow import MlflowClient
 from examples.breast_cancer import train as example
-from tools.registry import Registration, register_bundle
-scratch = pathlib.Path(sys.argv[2])
-trained = example.train(scratch / "bundle")
-(trained.directory / "model.pt").write_bytes(b"not a model")
-version = register_bundle(sys.argv[1], Registration(name=example.MODEL_NAME, bundle=trained.directory,
-    metrics=trained.metrics, parameters=trained.parameters, alias="broken"))
-print(version.version)
+bundle = pathlib.Path(sys.argv[2], "bundle")
+example.train(bundle)
+(bundle / "model.pt").write_bytes(b"not a model")
+client = MlflowClient(sys.argv[1])
+run = client.create_run("0").info
+client.log_artifacts(run.run_id, str(bundle), "bundle")
+print(client.create_model_version(example.MODEL_NAME, f"{run.artifact_uri}/bundle", run.run_id).version)
 """
     with tempfile.TemporaryDirectory() as scratch:
         done = subprocess.run(

@@ -1,8 +1,8 @@
-"""Builds the images of `images/` and keeps them, by digest, in one OCI layout in the cache.
+"""Builds the images of `images/` and keeps them, by digest, in the cache.
 
 An image's key is the digest of everything that goes into it: a second checkout, or the same
-one after a change elsewhere, builds nothing. The layout shares layers among images, so a
-change of code adds one small layer.
+one after a change elsewhere, builds nothing. What an image has of this project's code is its
+last layer and is added without the builder, so that a change of code takes no time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools import paths
+from tools.images import store
 from tools.steps import Step, StepError, Steps
 from tools.toolchain.build import binary, share
 
@@ -48,8 +49,8 @@ class Image:
     target: str | None = None
     extra: str | None = None
     """Extra of pyproject.toml whose locked packages it installs: its context gets them as `requirements.txt`."""
-    sources: tuple[str, ...] = ()
-    """Files and folders of the checkout."""
+    code: tuple[str, str] | None = None
+    """Folder of the checkout and where it goes in the image: the last layer."""
     binaries: tuple[str, ...] = ()
     """Programs of the toolchain."""
     shared: tuple[tuple[str, str], ...] = ()
@@ -68,13 +69,14 @@ IMAGES: tuple[Image, ...] = (
         estimate=20,
     ),
     Image(name="mlflow", extra="mlflow-server", estimate=60),
-    Image(name="inference", target="cpu", extra="inference", sources=("services",), estimate=180),
+    Image(
+        name="inference",
+        target="cpu-dependencies",
+        extra="inference",
+        code=("services", "/opt/slipway/services"),
+        estimate=180,
+    ),
 )
-
-
-def layout() -> Path:
-    """The OCI layout that holds every built image."""
-    return paths.cache() / "images" / "oci"
 
 
 def build(steps: Steps, *, base: str | None = None, only: set[str] | None = None) -> dict[str, str]:
@@ -92,14 +94,17 @@ def build(steps: Steps, *, base: str | None = None, only: set[str] | None = None
             _context(image, context)
             chosen = (base or _base_name()) if image.uses_base else None
             key = _key(image, context, chosen)
-            known = paths.cache() / "images" / f"{image.name}-{key}.json"
-            if not known.exists():
+            known = paths.cache() / "images" / f"{image.name}-{key}"
+            digest = known.read_text().strip() if known.exists() else ""
+            if not digest or not store.has(digest):
                 if chosen == LOCAL_BASE:
                     _make_base(steps)
                 with steps.step(f"image {image.name}", estimate=image.estimate) as step:
                     digest = _build(image, context, chosen, key, step)
-                    known.write_text(json.dumps({"digest": digest, "key": key}))
-            record[image.name] = f"{REPOSITORY}/{image.name}@{json.loads(known.read_text())['digest']}"
+                    known.write_text(digest)
+            if image.code:
+                digest = _add_code(digest, *image.code, Path(scratch))
+            record[image.name] = f"{REPOSITORY}/{image.name}@{digest}"
     if only and RECORD.exists():
         record = {**json.loads(RECORD.read_text()), **record}
     RECORD.parent.mkdir(exist_ok=True)
@@ -118,12 +123,6 @@ def _lock() -> Iterator[None]:
 def _context(image: Image, target: Path) -> None:
     """A directory with exactly what the image is made of: nothing else can end up in it."""
     shutil.copytree(paths.PROJECT / "images" / image.name, target)
-    for source in image.sources:
-        path = paths.PROJECT / source
-        if path.is_dir():
-            shutil.copytree(path, target / source, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(path, target / source)
     for name in image.binaries:
         shutil.copy(binary(name), target / name)
     for recipe_name, file in image.shared:
@@ -245,30 +244,23 @@ def _build(image: Image, context: Path, base: str | None, key: str, step: Step) 
     if base:
         arguments += ["--build-arg", f"BASE={base}"]
     if tool == "docker":
-        step.run([tool, *arguments, "--output", f"type=oci,tar=false,dest={layout()}", context], log=log)
-        return _digest_in_layout(tag)
+        output = context.parent / f"{image.name}.oci"
+        step.run(
+            [tool, *arguments, "--output", f"type=oci,tar=false,compression=uncompressed,dest={output}", context],
+            log=log,
+        )
+        return store.add_layout(output)
     if Path(CERTIFICATES).is_dir():
         arguments += ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"]
     step.run([tool, *arguments, context], log=log)
-    digest_file = context.parent / f"{image.name}.digest"
-    # Uncompressed: the layers are read on this machine only, and compressing torch takes longer than building it.
-    push: list[str | Path] = [
-        "push",
-        "--disable-compression",
-        "--digestfile",
-        digest_file,
-        tag,
-        f"oci:{layout()}:{tag}",
-    ]
-    step.run([tool, *push], log=log)
-    return digest_file.read_text().strip()
+    pushed = context.parent / f"{image.name}.pushed"
+    # A plain directory, because it alone is written uncompressed: compressing torch takes longer than building it, and
+    # every load would undo it.
+    step.run([tool, "push", "--disable-compression", "--format", "oci", tag, f"dir:{pushed}"], log=log)
+    return store.add_directory(pushed)
 
 
-def _digest_in_layout(tag: str) -> str:
-    index = json.loads((layout() / "index.json").read_text())
-    for entry in index["manifests"]:
-        if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") in {tag, tag.rpartition(":")[2]}:
-            return str(entry["digest"])
-    raise StepError(
-        f"{tag}: not in {layout()} → the build should have put it there → remove that directory and build again"
-    )
+def _add_code(base: str, source: str, target: str, scratch: Path) -> str:
+    folder = scratch / "code" / source
+    shutil.copytree(paths.PROJECT / source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return store.add_layer(base, folder, target)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.archive import add_bytes
 from tools.cluster import lifecycle
-from tools.images.build import layout as image_layout
+from tools.images import store
 from tools.steps import StepError, Steps
 
 if TYPE_CHECKING:
@@ -60,29 +60,17 @@ def into_context(context: str, references: list[str], steps: Steps) -> None:
 def write_archive(reference: str, archive: Path, skip: set[str] = frozenset()) -> None:  # type: ignore[assignment]
     """An OCI archive of one image, without the blobs in `skip`, which the receiver has already."""
     digest = reference.partition("@")[2]
-    source = image_layout()
-    manifest = json.loads(_blob(source, digest).read_text())
+    manifest = store.blob(digest)
     entry: dict[str, Any] = {
-        "mediaType": manifest["mediaType"],
+        "mediaType": store.MANIFEST_TYPE,
         "digest": digest,
-        "size": _blob(source, digest).stat().st_size,
+        "size": manifest.stat().st_size,
         # The very reference that pods name: by digest, so that nothing is looked up or pulled.
         "annotations": {"io.containerd.image.name": reference},
     }
-    needed = [digest, manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
     with tarfile.open(archive, "w") as tar:
         add_bytes(tar, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
         add_bytes(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
-        for blob in dict.fromkeys(needed):
-            # The manifest always travels: the importer reads the image from it.
-            if blob not in skip or blob == digest:
-                tar.add(_blob(source, blob), arcname=f"blobs/{blob.replace(':', '/')}")
-
-
-def _blob(source: Path, digest: str) -> Path:
-    path = source / "blobs" / digest.replace(":", "/")
-    if not path.exists():
-        raise StepError(
-            f"{digest}: not in {source} → an image that was built here → `slipway images build` builds it again"
-        )
-    return path
+        # The manifest always travels: the importer reads the image from it.
+        for part in dict.fromkeys([digest, *(part for part in store.parts(digest) if part not in skip)]):
+            tar.add(store.blob(part), arcname=f"blobs/{part.replace(':', '/')}")

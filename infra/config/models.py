@@ -22,6 +22,7 @@ PROGRAMS_ENV = frozenset(
         Env.CACHE_DIR,
         Env.TORCH_THREADS,
         Env.MLFLOW_TRACKING_URI,
+        Env.MLFLOW_DIRECT_DOWNLOAD,
         Env.HTTP_PORT,
         Env.HTTP_HOST,
     }

@@ -11,7 +11,7 @@ import pytest
 
 from tests.golden.rendering import GOLDEN, stacks
 from tests.infra.waiting import answers, until
-from tools.toolchain.build import istio_charts
+from tools.toolchain.build import share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ def kubectl(toolchain_bin, tmp_path_factory):
 
 
 def prepare(run) -> None:
-    crds = istio_charts() / "base" / "files" / "crd-all.gen.yaml"
+    crds = share("istio") / "istio" / "charts" / "base" / "files" / "crd-all.gen.yaml"
     namespaces = [str(path) for path in NAMESPACED if ".namespace." in path.name]
     for files in ([str(crds)], namespaces):
         done = run("apply", "--server-side", *(f"--filename={file}" for file in files))

@@ -186,7 +186,7 @@ def test_a_broken_artifact_fails_the_update_with_the_pods_reason_and_the_old_rel
 
     def add(config):
         model = config["slipway:models"]["breast-cancer"]
-        model["releases"]["bad"] = {"model": f"models:/breast-cancer/{broken}", "startupSeconds": 30}
+        model["releases"]["bad"] = {"model": f"models:/breast-cancer/{broken}"}
         model["traffic"] = {"v1": 50, "bad": 50}
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     1. what the machine lacks is found first: rights, room, programs, the gateway's port
     2. the toolchain is built, the cluster started, the images built and loaded
     3. the platform is deployed without models: the registry has to exist before a model can be in it
+       meanwhile the inference image, as large as torch, goes on being loaded
     4. the example model is trained, evaluated and registered, where the stack deploys it and the registry lacks it
     5. the whole stack is deployed
     """
@@ -39,18 +41,26 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     if not context:
         lifecycle.up(cluster, port, steps)
     record = images.build(steps, base=os.environ.get("SLIPWAY_BASE_IMAGE"))
-    if context:
-        load.into_context(context, list(record.values()), steps)
-    else:
-        load.into_embedded(lifecycle.load(cluster), list(record.values()), steps)
+    serving = [record.pop("inference")]
     found = environment.resolve(context, cluster)
     _select_stack(found)
     registry = f"http://127.0.0.1:{port}/mlflow"
-    if not _has_models(found):
-        with steps.step("pulumi up: platform", estimate=90):
-            _up_without_models(found)
-    with steps.step("example model: train, evaluate, register", estimate=20):
-        _register_example(registry)
+
+    def bring_in(references: list[str]) -> None:
+        if context:
+            load.into_context(context, references, steps)
+        else:
+            load.into_embedded(lifecycle.load(cluster), references, steps)
+
+    bring_in(list(record.values()))
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        loaded = beside.submit(bring_in, serving)
+        if not _has_models(found):
+            with steps.step("pulumi up: platform", estimate=60):
+                _up_without_models(found)
+        with steps.step("example model: train, evaluate, register", estimate=20):
+            _register_example(registry)
+        loaded.result()
     with steps.step("pulumi up: stack local", estimate=45):
         found.pulumi("up", "--yes", "--skip-preview")
     return found

@@ -23,6 +23,8 @@ STACK = "local"
 STACKS = paths.PROJECT / "stacks"
 PROJECT_NAME = "slipway"
 
+KEEP_ANNOTATION = '  annotations:\n    "helm.sh/resource-policy": keep\n'
+
 LOCAL_PASSPHRASE = "slipway-local"  # noqa: S105 guards nothing: see docs/adr/0005-local-state.md
 """Passphrase of the `local` stack, whose state lies beside the cluster's own keys on the same disk."""
 
@@ -98,9 +100,31 @@ def prepare(groups: set[Group], steps: Steps) -> None:
     toolchain.ensure(groups, steps)
     if Group.PULUMI in groups:
         _install_provider()
-    paths.BUILD.mkdir(exist_ok=True)
-    record = {"istio_charts": str(toolchain.share("istio") / "istio" / "charts")}
-    (paths.BUILD / "toolchain.json").write_text(json.dumps(record, indent=2) + "\n")
+    charts = _istio_charts()
+    record = {"istio_charts": str(charts)}
+    paths.write_whole(paths.BUILD / "toolchain.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _istio_charts() -> Path:
+    """Istio's charts at a path that a new toolchain or checkout does not change, or each would show as a change.
+
+    Their custom resource definitions carry an annotation that makes Helm leave them behind. Here `pulumi destroy` takes
+    away all that `pulumi up` brought, so the copy is without it.
+    """
+    source = toolchain.share("istio") / "istio" / "charts"
+    charts = toolchain.root() / "charts" / "istio"
+    made_from = charts / ".made-from"
+    if made_from.exists() and made_from.read_text() == str(source):
+        return charts
+    aside = charts.with_name(".istio.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside)
+    definitions = aside / "base" / "files" / "crd-all.gen.yaml"
+    definitions.write_text(definitions.read_text().replace(KEEP_ANNOTATION, ""))
+    (aside / made_from.name).write_text(str(source))
+    shutil.rmtree(charts, ignore_errors=True)
+    aside.rename(charts)
+    return charts
 
 
 def gateway_port(stack: str = STACK) -> int:

@@ -19,6 +19,15 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway"
 
 
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write a file that is there complete or not at all, whenever this process is killed."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.unlink(missing_ok=True)
+    aside.touch(mode=mode)  # before the content, so that a secret is never readable by others
+    aside.write_bytes(content)
+    aside.replace(path)
+
+
 def clusters() -> Path:
     """Parent of the embedded clusters' state directories, one per cluster name."""
     return Path(os.environ.get("SLIPWAY_STATE", "/var/lib/slipway"))

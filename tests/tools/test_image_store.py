@@ -70,7 +70,8 @@ def test_the_same_code_gives_the_same_image_and_other_code_another(base, code):
 def test_an_archive_carries_the_manifest_and_only_the_blobs_that_are_missing(base, code, tmp_path):
     image = store.add_layer(base, code, "/opt")
     known = set(store.parts(base)[1:])
-    write_archive(f"slipway.local/inference@{image}", tmp_path / "image.tar", skip=known)
+    with (tmp_path / "image.tar").open("wb") as stream:
+        write_archive(f"slipway.local/inference@{image}", stream, skip=known)
     with tarfile.open(tmp_path / "image.tar") as tar:
         names = {name.removeprefix("blobs/sha256/") for name in tar.getnames() if name.startswith("blobs/")}
         index = json.load(tar.extractfile("index.json"))

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from tools.cluster import containerd, lifecycle
 from tools.cluster import layout as names
-from tools.cluster import lifecycle
 from tools.steps import StepError, Steps
 
 app = typer.Typer(help="A real single-node Kubernetes on this machine.", no_args_is_help=True)
@@ -71,7 +71,7 @@ def load_image(archive: Path, name: Name = names.DEFAULT_NAME) -> None:
         raise StepError(
             f"{archive}: no such file → an image archive → `buildah push IMAGE oci-archive:{archive}` writes one"
         )
-    lifecycle.load_image(lifecycle.load(name), archive)
+    containerd.load_image(lifecycle.load(name), archive)
 
 
 @app.command()

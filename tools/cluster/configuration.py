@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tools import paths
 from tools.cluster import layout as names
 from tools.cluster.pki import Authority, write_service_account_keys
 
@@ -258,5 +259,4 @@ def _corefile(layout: Layout) -> str:
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=mode)
-    path.write_text(text)
+    paths.write_whole(path, text.encode(), mode=mode)

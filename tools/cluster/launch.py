@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+from tools import paths
 from tools.cluster import cgroups, supervisor
 from tools.cluster.layout import Layout
 
@@ -29,14 +30,16 @@ def identity(pid: int) -> dict[str, int | str]:
 
 
 def main() -> None:
-    """Start the cluster: `python -m tools.cluster.launch NAME INDEX GATEWAY_PORT BIN LINK_FD`.
+    """Start the cluster: `python -m tools.cluster.launch NAME INDEX GATEWAY_PORT BIN LINK_FD LOCK_FD`.
+
+    LOCK_FD holds the lock on all clusters until this process ends, whatever becomes of the one that started it.
 
     1. join the cluster's cgroup, which the first process and all others inherit
     2. leave the host's namespaces, keeping a handle on its network for the gateway's port
     3. fork the first process; it waits until the link to the host is there (end of LINK_FD)
     4. record its identity, by which `down` and `status` know it, and end
     """
-    name, index, gateway_port, bin_directory, link = sys.argv[1:]
+    name, index, gateway_port, bin_directory, link, lock = sys.argv[1:]
     layout = Layout(name, int(index))
     cgroups.join(layout.cgroup)
     host_network = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -45,12 +48,10 @@ def main() -> None:
         raise OSError(ctypes.get_errno(), "unshare: namespaces refused")
     pid = os.fork()
     if pid == 0:
+        os.close(int(lock))
         os.read(int(link), 1)
         supervisor.run(layout, Path(bin_directory), int(gateway_port), host_network)
-    record = layout.file("init.json")
-    aside = record.with_suffix(".new")
-    aside.write_text(json.dumps(identity(pid)))
-    aside.replace(record)
+    paths.write_whole(layout.file("init.json"), json.dumps(identity(pid)).encode())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools import paths
 from tools.archive import scratch_image
-from tools.cluster import cgroups, configuration, launch, preflight
+from tools.cluster import cgroups, configuration, containerd, launch, preflight
 from tools.cluster import layout as names
 from tools.cluster.layout import Layout
 from tools.steps import StepError, Steps
@@ -51,14 +51,14 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
     4. the supervisor starts in namespaces of its own and gets its link to the host
     5. add-ons are applied, the pause image loaded, the node awaited
     """
-    with _lock():
+    with _lock() as lock:
         layout = _claim(name, gateway_port)
         if not _alive(layout):
             with steps.step(f"cluster {name}: start", estimate=15):
                 preflight.check(gateway_port)
                 _clean(layout)
                 configuration.render(layout)
-                _launch(layout, gateway_port)
+                _launch(layout, gateway_port, lock)
         with steps.step(f"cluster {name}: ready", estimate=10):
             _await(layout, "the API server", _api_ready)
             _apply_addons(layout)
@@ -130,36 +130,19 @@ def kubectl(layout: Layout, *arguments: str, stdin: str | None = None, timeout: 
     return done.stdout
 
 
-def load_image(layout: Layout, archive: Path) -> None:
-    """Import an OCI or Docker image archive into the node, with the names it carries."""
-    try:
-        ctr(layout, "images", "import", "--all-platforms", str(archive))
-    except StepError as error:
-        raise StepError(
-            f"{error} → the node could not import {archive} → "
-            "it has to be an OCI or Docker image archive (`buildah push IMAGE oci-archive:FILE`)"
-        ) from None
-
-
-def ctr(layout: Layout, *arguments: str) -> str:
-    """Run containerd's own client on the node's images and return its output."""
-    argv = ["ctr", f"--address={layout.containerd_socket}", "--namespace=k8s.io", *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise StepError(f"ctr {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
 @contextlib.contextmanager
-def _lock() -> Iterator[None]:
-    """One command at a time on all clusters of this machine; the lock is on the directory and leaves no file."""
+def _lock() -> Iterator[int]:
+    """One command at a time on all clusters of this machine; the lock is on the directory and leaves no file.
+
+    Yields the descriptor that holds it: a child that has it too holds the lock after this process was killed.
+    """
     if os.geteuid() != 0:
         preflight.check(0)
     paths.clusters().mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(paths.clusters(), os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
@@ -188,10 +171,8 @@ def _claim(name: str, gateway_port: int) -> Layout:
                 f"cluster {name}: {len(taken)} clusters exist → at most {names.MAXIMUM_CLUSTERS} → take one down"
             )
         layout = Layout(name, free[0])
-        layout.state.mkdir(mode=0o700)
-    aside = settings.with_suffix(".new")
-    aside.write_text(json.dumps({"index": layout.index, "gateway_port": gateway_port}))
-    aside.replace(settings)
+        layout.state.mkdir(mode=0o700, exist_ok=True)
+    paths.write_whole(settings, json.dumps({"index": layout.index, "gateway_port": gateway_port}).encode())
     return layout
 
 
@@ -216,13 +197,19 @@ def _clean(layout: Layout) -> None:
         select.select([handle], [], [], cgroups.REMOVAL_SECONDS)
         os.close(handle)
     cgroups.remove(layout.cgroup)
-    if Path("/sys/class/net", layout.host_device).exists():
-        _ip("link", "delete", layout.host_device)
+    device = Path("/sys/class/net", layout.host_device)
+    try:
+        if device.exists():
+            _ip("link", "delete", layout.host_device)
+    except StepError:
+        # The kernel removes it too, some time after the last process of the cluster's network namespace.
+        if device.exists():
+            raise
     for name in ("init.json", "status.json", "containerd.sock", "containerd.sock.ttrpc"):
         layout.file(name).unlink(missing_ok=True)
 
 
-def _launch(layout: Layout, gateway_port: int) -> None:
+def _launch(layout: Layout, gateway_port: int, lock: int) -> None:
     bin_directory = binary("kubelet").parent
     layout.file("logs").mkdir(exist_ok=True)
     waiting, ready = os.pipe()
@@ -231,9 +218,9 @@ def _launch(layout: Layout, gateway_port: int) -> None:
             done = subprocess.run(
                 [
                     sys.executable, "-m", "tools.cluster.launch",
-                    layout.name, str(layout.index), str(gateway_port), str(bin_directory), str(waiting),
+                    layout.name, str(layout.index), str(gateway_port), str(bin_directory), str(waiting), str(lock),
                 ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(waiting,), start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(waiting, lock), start_new_session=True,
                 cwd=paths.PROJECT, check=False,
             )  # fmt: skip
         pid = _init(layout)
@@ -352,4 +339,4 @@ def _load_pause(layout: Layout) -> None:
     archive = layout.file("pause.tar")
     if not archive.exists():
         scratch_image(archive, names.PAUSE_IMAGE, binary("pause"))
-    load_image(layout, archive)
+    containerd.load_image(layout, archive)

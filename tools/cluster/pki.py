@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tools import paths
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -74,15 +76,13 @@ class Authority:
     def _write(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
         write_private_key(self.key_file(name), key)
         # The certificate comes last: where it stands, its key does too.
-        self.certificate_file(name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths.write_whole(self.certificate_file(name), certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def write_private_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write a private key in PEM (PKCS #8), readable by its owner only from its first byte on."""
-    path.touch(mode=0o600)
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    paths.write_whole(path, pem, mode=0o600)
 
 
 def write_service_account_keys(directory: Path) -> None:
@@ -92,9 +92,8 @@ def write_service_account_keys(directory: Path) -> None:
         return
     key = ec.generate_private_key(ec.SECP256R1())
     write_private_key(directory / "service-account.key", key)
-    public.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    paths.write_whole(public, pem)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from tools import paths
 from tools.cluster.components import Component, components
 
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ def _supervise(layout: Layout, children: list[Child], host_network: int) -> NoRe
                 child.attempts = 0
         status = json.dumps({child.component.name: asdict(child.status) for child in children}, indent=1)
         if status != written:
-            aside = layout.file("status.json.new")
-            aside.write_text(status)
-            aside.replace(layout.file("status.json"))
+            paths.write_whole(layout.file("status.json"), status.encode())
             written = status
         signal.sigtimedwait({signal.SIGCHLD}, TICK_SECONDS)
 

@@ -8,10 +8,10 @@ import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tools.archive import add_bytes
-from tools.cluster import lifecycle
+from tools.cluster import containerd
 from tools.images import store
 from tools.steps import StepError, Steps
 
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
     from tools.cluster.layout import Layout
 
 
+COPY_BYTES = 1024 * 1024
+"""An archive is written in pieces of this size: layers of gigabytes pass through a pipe."""
+
+
 def into_embedded(cluster: Layout, references: list[str], steps: Steps) -> None:
     """Import the images (`name@sha256:…`) that the embedded cluster's node lacks."""
-    known = set(lifecycle.ctr(cluster, "images", "list", "--quiet").split())
-    blobs = set(lifecycle.ctr(cluster, "content", "list", "--quiet").split())
+    ready = containerd.ready_images(cluster)
     for reference in references:
-        if reference in known:
+        if reference in ready:
             continue
-        with steps.step(f"load {reference.partition('@')[0]}", estimate=10), tempfile.TemporaryDirectory() as scratch:
-            archive = Path(scratch, "image.tar")
-            write_archive(reference, archive, skip=blobs)
-            lifecycle.load_image(cluster, archive)
+        with steps.step(f"load {reference.partition('@')[0]}", estimate=10):
+            there = containerd.blobs(cluster)
+            missing = {part: store.blob(part) for part in store.parts(reference.partition("@")[2]) if part not in there}
+            with containerd.lent(cluster, missing) as held, containerd.import_image(cluster) as stream:
+                write_archive(reference, stream, skip=there | held)
 
 
 def into_context(context: str, references: list[str], steps: Steps) -> None:
@@ -51,14 +55,15 @@ def into_context(context: str, references: list[str], steps: Steps) -> None:
     for reference in references:
         with steps.step(f"load {reference.partition('@')[0]}", estimate=30), tempfile.TemporaryDirectory() as scratch:
             archive = Path(scratch, "image.tar")
-            write_archive(reference, archive)
+            with archive.open("wb") as stream:
+                write_archive(reference, stream)
             done = subprocess.run([*commands[kind], str(archive)], capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise StepError(f"{' '.join(commands[kind])}: {done.stderr.strip()} → see `{kind}` for the remedy")
 
 
-def write_archive(reference: str, archive: Path, skip: set[str] = frozenset()) -> None:  # type: ignore[assignment]
-    """An OCI archive of one image, without the blobs in `skip`, which the receiver has already."""
+def write_archive(reference: str, stream: IO[bytes], skip: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    """Write an OCI archive of one image, without the blobs in `skip`, which the receiver has already."""
     digest = reference.partition("@")[2]
     manifest = store.blob(digest)
     entry: dict[str, Any] = {
@@ -68,7 +73,7 @@ def write_archive(reference: str, archive: Path, skip: set[str] = frozenset()) -
         # The very reference that pods name: by digest, so that nothing is looked up or pulled.
         "annotations": {"io.containerd.image.name": reference},
     }
-    with tarfile.open(archive, "w") as tar:
+    with tarfile.open(fileobj=stream, mode="w|", bufsize=COPY_BYTES) as tar:
         add_bytes(tar, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
         add_bytes(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
         # The manifest always travels: the importer reads the image from it.

@@ -96,9 +96,7 @@ def _write(content: bytes) -> str:
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
     path = _prepared(digest)
     if not path.exists():
-        aside = path.with_suffix(".new")
-        aside.write_bytes(content)
-        aside.replace(path)
+        paths.write_whole(path, content)
     return digest
 
 

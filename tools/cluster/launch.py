@@ -32,11 +32,12 @@ def identity(pid: int) -> dict[str, int | str]:
 def main() -> None:
     """Start the cluster: `python -m tools.cluster.launch NAME INDEX GATEWAY_PORT BIN LINK_FD LOCK_FD`.
 
-    LOCK_FD holds the lock on all clusters until this process ends, whatever becomes of the one that started it.
+    LOCK_FD holds the lock on all clusters until the first process has its link or ends, whatever becomes of the command
+    that started it: the next one never meets a half-started cluster.
 
     1. join the cluster's cgroup, which the first process and all others inherit
     2. leave the host's namespaces, keeping a handle on its network for the gateway's port
-    3. fork the first process; it waits until the link to the host is there (end of LINK_FD)
+    3. fork the first process; it waits until the link to the host is there (a byte on LINK_FD)
     4. record its identity, by which `down` and `status` know it, and end
     """
     name, index, gateway_port, bin_directory, link, lock = sys.argv[1:]
@@ -48,8 +49,10 @@ def main() -> None:
         raise OSError(ctypes.get_errno(), "unshare: namespaces refused")
     pid = os.fork()
     if pid == 0:
+        linked = os.read(int(link), 1)
+        if not linked:  # whoever made the link failed or was killed
+            os._exit(1)
         os.close(int(lock))
-        os.read(int(link), 1)
         supervisor.run(layout, Path(bin_directory), int(gateway_port), host_network)
     paths.write_whole(layout.file("init.json"), json.dumps(identity(pid)).encode())
 

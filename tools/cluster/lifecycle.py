@@ -56,7 +56,7 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
         if not _alive(layout):
             with steps.step(f"cluster {name}: start", estimate=15):
                 preflight.check(gateway_port)
-                _clean(layout)
+                _clean(layout, lock)
                 configuration.render(layout)
                 _launch(layout, gateway_port, lock)
         with steps.step(f"cluster {name}: ready", estimate=10):
@@ -77,11 +77,11 @@ def is_running(name: str) -> bool:
 
 def down(name: str) -> bool:
     """End the cluster and remove everything of it. True where there was something to remove."""
-    with _lock():
+    with _lock() as lock:
         state = paths.clusters() / name
         layout = load(name) if (state / "cluster.json").exists() else Layout(name)
         existed = state.exists() or bool(cgroups.processes(layout.cgroup))
-        _clean(layout)
+        _clean(layout, lock)
         mounted = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {state}/" in line]
         if mounted:
             raise StepError(
@@ -189,7 +189,7 @@ def _init(layout: Layout) -> int | None:
         return None
 
 
-def _clean(layout: Layout) -> None:
+def _clean(layout: Layout, lock: int) -> None:
     if (pid := _init(layout)) is not None:
         handle = os.pidfd_open(pid)
         signal.pidfd_send_signal(handle, signal.SIGKILL)
@@ -200,7 +200,7 @@ def _clean(layout: Layout) -> None:
     device = Path("/sys/class/net", layout.host_device)
     try:
         if device.exists():
-            _ip("link", "delete", layout.host_device)
+            _ip(lock, "link", "delete", layout.host_device)
     except StepError:
         # The kernel removes it too, some time after the last process of the cluster's network namespace.
         if device.exists():
@@ -230,17 +230,19 @@ def _launch(layout: Layout, gateway_port: int, lock: int) -> None:
                 f"start\n{layout.file('logs', 'launch.log').read_text()}"
                 "→ it needs namespaces and cgroups of its own → on a container, start that one privileged"
             )
-        _ip("link", "add", layout.host_device, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
-        _ip("address", "add", f"{layout.host_ip}/30", "dev", layout.host_device)
-        _ip("link", "set", layout.host_device, "up")
+        _ip(lock, "link", "add", layout.host_device, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        _ip(lock, "address", "add", f"{layout.host_ip}/30", "dev", layout.host_device)
+        _ip(lock, "link", "set", layout.host_device, "up")
+        os.write(ready, b"\n")
     finally:
-        # The end of the pipe is the supervisor's signal: also when this process fails or is killed.
+        # Without a byte, the end of the pipe is the supervisor's signal to end: this process failed or was killed.
         os.close(ready)
         os.close(waiting)
 
 
-def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+def _ip(lock: int, *arguments: str) -> None:
+    # It has the lock too: what it changes is done before the next command looks, also when this process is killed.
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False, pass_fds=(lock,))
     if done.returncode != 0:
         raise StepError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 

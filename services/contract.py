@@ -39,6 +39,8 @@ class Env(StrEnum):
     """Writable directory for downloaded artifacts; the root file system is read-only."""
     LOG_LEVEL = "SLIPWAY_LOG_LEVEL"
     """`debug`, `info`, `warning` or `error`."""
+    ACCESS_LOG = "SLIPWAY_ACCESS_LOG"
+    """Which requests are logged: `errors` (status 400 and above) or `all`."""
     TORCH_THREADS = "SLIPWAY_TORCH_THREADS"
     """Intra-op threads of torch; follows the container's CPU limit."""
     HTTP_HOST = "SLIPWAY_HTTP_HOST"

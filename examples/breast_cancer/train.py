@@ -143,7 +143,7 @@ def _optimise(inputs: torch.Tensor, labels: torch.Tensor) -> torch.nn.Sequential
 def _tensor(transformer: Transformer, part: Part) -> torch.Tensor:
     import torch  # noqa: PLC0415
 
-    return torch.from_numpy(transformer.apply(Rows.of_numbers(part.features)).numbers)
+    return torch.from_numpy(transformer.apply(Rows(part.features)).numbers)
 
 
 def _probabilities(module: torch.nn.Sequential, transformer: Transformer, part: Part) -> Array:

@@ -28,7 +28,10 @@ import uvloop
 from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
+from services.inference.adapters.http.accounts import Accounts
 from services.inference.adapters.http.app import create_app
+from services.inference.adapters.http.direct import direct_protocol
+from services.inference.adapters.http.exchange import Exchange
 from services.inference.adapters.http.metrics import Metrics
 from services.inference.core.batcher import BatchLimits
 from services.inference.core.catalog import Catalog
@@ -94,8 +97,12 @@ async def serve(settings: Settings, listening: socket.socket) -> str:
     """
     catalog = Catalog(settings.model_name, settings.release)
     metrics = Metrics.of(catalog)
+    accounts = Accounts(metrics, settings.release, log_all=settings.access_log == "all")
+    exchange = Exchange(catalog, settings.max_body_bytes, metrics.rows.inc)
     config = uvicorn.Config(
-        create_app(catalog, metrics, max_body_bytes=settings.max_body_bytes),
+        create_app(exchange, metrics, accounts),
+        http=direct_protocol(exchange, accounts),
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,

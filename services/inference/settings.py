@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     release: Name = Field("local", validation_alias=Env.RELEASE)
     cache_dir: Path = Field(Path("/var/cache/slipway"), validation_alias=Env.CACHE_DIR)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias=Env.LOG_LEVEL)
+    access_log: Literal["errors", "all"] = Field("errors", validation_alias=Env.ACCESS_LOG)
     torch_threads: PositiveInt = Field(1, validation_alias=Env.TORCH_THREADS)
     http_host: str = Field("0.0.0.0", validation_alias=Env.HTTP_HOST)  # noqa: S104  # a pod is reached from outside
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(HTTP_PORT, validation_alias=Env.HTTP_PORT)

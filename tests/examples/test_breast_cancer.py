@@ -65,6 +65,6 @@ def test_golden_rows_are_of_the_holdout_and_of_both_classes(trained):
 
 def test_the_transformer_standardises_the_training_part(trained):
     transformer = Transformer.read(trained.directory / "transformer.json")
-    scaled = transformer.apply(Rows.of_numbers(load_dataset().train.features)).numbers
+    scaled = transformer.apply(Rows(load_dataset().train.features)).numbers
     assert np.abs(scaled.mean(axis=0)).max() < 1e-5
     assert np.abs(scaled.std(axis=0) - 1).max() < 1e-5

@@ -15,7 +15,7 @@ from services.inference.core.types import Rows
 
 
 def rows(*values: float) -> Rows:
-    return Rows.of_numbers(np.array(values, dtype=np.float64).reshape(-1, 1))
+    return Rows(np.array(values, dtype=np.float64).reshape(-1, 1))
 
 
 class Doubling:
@@ -58,14 +58,14 @@ class HeldAndFailing(Held):
 
 async def queued(batcher, *submissions):
     """Start submissions and let each get as far as the queue."""
-    tasks = [asyncio.create_task(batcher.submit(*each)) for each in submissions]
+    tasks = [asyncio.create_task(batcher.infer(*each)) for each in submissions]
     await asyncio.sleep(0)
     return tasks
 
 
 async def test_an_idle_batcher_sends_a_single_request_at_once():
     model = Doubling()
-    answer = await Batcher(model, BatchLimits()).submit(rows(3))
+    answer = await Batcher(model, BatchLimits()).infer(rows(3))
     assert answer["y"].tolist() == [6]
 
 
@@ -103,7 +103,7 @@ async def test_a_cancelled_request_leaves_the_queue_and_frees_its_rows():
     await model.has_begun()
     doomed, kept = await queued(batcher, (rows(2, 3, 4),), (rows(5),))
     with pytest.raises(Overloaded):
-        await batcher.submit(rows(6))
+        await batcher.infer(rows(6))
     doomed.cancel()
     with pytest.raises(asyncio.CancelledError):
         await doomed
@@ -118,8 +118,8 @@ async def test_a_cancelled_request_leaves_the_queue_and_frees_its_rows():
 async def test_a_request_larger_than_the_queue_is_told_so_and_a_full_queue_says_try_again():
     batcher = Batcher(Doubling(), BatchLimits(max_rows=2, max_queued_rows=4))
     with pytest.raises(RequestTooLarge, match="at most 4 rows"):
-        await batcher.submit(rows(*range(5)))
-    assert (await batcher.submit(rows(*range(4))))["y"].tolist() == [0, 2, 4, 6], "cut in two, put together in order"
+        await batcher.infer(rows(*range(5)))
+    assert (await batcher.infer(rows(*range(4))))["y"].tolist() == [0, 2, 4, 6], "cut in two, put together in order"
 
 
 async def test_one_callers_bad_row_fails_that_caller_only():
@@ -139,7 +139,7 @@ async def test_one_callers_bad_row_fails_that_caller_only():
 async def test_an_answer_of_the_wrong_length_is_an_error_and_not_somebody_elses_rows():
     batcher = Batcher(lambda batch, _: {"y": batch.numbers[:-1, 0]}, BatchLimits())
     with pytest.raises(PredictionFailed, match="2 rows"):
-        await batcher.submit(rows(1, 2))
+        await batcher.infer(rows(1, 2))
 
 
 async def test_close_lets_accepted_requests_finish_and_refuses_new_ones():
@@ -150,7 +150,7 @@ async def test_close_lets_accepted_requests_finish_and_refuses_new_ones():
     closing = asyncio.create_task(batcher.close(20))
     await asyncio.sleep(0)
     with pytest.raises(ShuttingDown):
-        await batcher.submit(rows(3))
+        await batcher.infer(rows(3))
     for _ in range(2):
         model.release.release()
     assert [answer["y"].tolist() for answer in await asyncio.gather(*accepted)] == [[2], [4]]
@@ -179,7 +179,7 @@ def test_any_mix_of_requests_gets_its_own_rows_in_batches_within_the_limit(sizes
     async def scenario():
         batcher = Batcher(model, BatchLimits(max_rows=max_rows, max_queued_rows=1000))
         requests = [rows(*(index * 100.0 + at for at in range(size))) for index, size in enumerate(sizes)]
-        submissions = [batcher.submit(request, (("key", key),)) for request, key in zip(requests, keys, strict=False)]
+        submissions = [batcher.infer(request, (("key", key),)) for request, key in zip(requests, keys, strict=False)]
         answers = await asyncio.gather(*submissions)
         for request, answer in zip(requests, answers, strict=True):
             assert answer["y"].tolist() == (request.numbers[:, 0] * 2).tolist()

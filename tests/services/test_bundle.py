@@ -41,7 +41,7 @@ def write(directory, weights, **config):
 
 def answer(directory, rows):
     runtime = BundleRuntime.read(directory)
-    return runtime.predict(runtime.transform(Rows.of_numbers(np.array(rows, dtype=float))), ())
+    return runtime.predict(runtime.transform(Rows(np.array(rows, dtype=float))), ())
 
 
 def test_a_regression_answers_its_value(tmp_path):
@@ -119,7 +119,7 @@ def test_a_batch_job_gets_the_answers_that_single_rows_get_whatever_the_batches(
     info = ModelInfo(name="m", version="1", release="r", digest="", metadata=runtime.metadata)
     pipeline = Pipeline(runtime, info, BatchLimits(max_rows=7))
     features = np.array([list(row["features"].values()) for row in golden])
-    batches = [Rows.of_numbers(features[:1]), Rows.of_numbers(features[1:30]), Rows.of_numbers(features[30:])]
+    batches = [Rows(features[:1]), Rows(features[1:30]), Rows(features[30:])]
     taken = []
 
     def reading():

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.core.codec import PredictCodec, V1Codec, V2Codec
+from services.inference.core.codec import Body, PredictCodec, V1Codec, V2Codec
 from services.inference.core.errors import InvalidRequest, InvalidValue, MissingFeature
-from services.inference.core.schema import Feature, Kind, ModelInfo, ModelMetadata, Output, Schema
+from services.inference.core.schema import DATATYPES, Feature, Kind, ModelInfo, ModelMetadata, Schema, TensorSpec
 from services.inference.core.types import Response
 
 SCHEMA = Schema(
@@ -26,7 +26,7 @@ ROW = {"amount": 1.5, "country": "NO", "items": 3, "member": True, "age": None}
 
 
 def model(schema=SCHEMA):
-    outputs = (Output(name="prediction", datatype="INT64"), Output(name="probability", datatype="FP32"))
+    outputs = (TensorSpec(name="prediction", datatype="INT64"), TensorSpec(name="probability", datatype="FP32"))
     metadata = ModelMetadata(
         platform="test", schema=schema, outputs=outputs, score="probability", threshold=0.5, example=schema.zeros()
     )
@@ -62,7 +62,7 @@ def test_all_protocols_read_the_same_row_alike():
         (V2Codec(), v2(*TENSORS)),
     ]
     for codec, body in bodies:
-        assert plain(codec.decode(body, model()).rows) == [[1.5, 3, 1, None, "NO"]], codec
+        assert plain(codec.decode(Body(body), model()).rows) == [[1.5, 3, 1, None, "NO"]], codec
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_value_of_another_type_is_refused_by_its_name(name, value):
         (V1Codec(), {"instances": [list((ROW | {name: value}).values())]}),
     ):
         with pytest.raises(InvalidValue, match=f"feature '{name}'") as caught:
-            codec.decode(orjson.dumps(body), model())
+            codec.decode(Body(orjson.dumps(body)), model())
         assert caught.value.field == name
 
 
@@ -104,7 +104,7 @@ def test_a_value_of_another_type_is_refused_by_its_name(name, value):
 def test_a_tensor_of_another_type_or_shape_is_refused_by_its_name(at, tensor):
     tensors = [*TENSORS[:at], tensor, *TENSORS[at + 1 :]]
     with pytest.raises(InvalidValue) as caught:
-        V2Codec().decode(v2(*tensors), model())
+        V2Codec().decode(Body(v2(*tensors)), model())
     assert caught.value.field == tensor[0], str(caught.value)
 
 
@@ -114,44 +114,170 @@ def test_a_model_of_floats_alone_takes_no_number_that_is_not_finite(value):
     for name in ("a", "b"):
         body = json.dumps({"features": {"a": 1.0, "b": 2.0} | {name: value}, "note": float("nan")}).encode()
         with pytest.raises(InvalidValue) as caught:
-            PredictCodec().decode(body, floats)
+            PredictCodec().decode(Body(body), floats)
         assert caught.value.field == name
 
 
 def test_a_missing_feature_points_at_the_name_that_was_probably_meant():
     row = {("contry" if name == "country" else name): value for name, value in ROW.items()}
     with pytest.raises(MissingFeature, match="rename 'contry'"):
-        PredictCodec().decode(orjson.dumps({"features": row}), model())
+        PredictCodec().decode(Body(orjson.dumps({"features": row})), model())
 
 
 def test_features_that_the_model_does_not_know_are_ignored():
-    request = PredictCodec().decode(orjson.dumps({"features": ROW | {"of the next release": 1}}), model())
+    request = PredictCodec().decode(Body(orjson.dumps({"features": ROW | {"of the next release": 1}})), model())
     assert len(request.rows) == 1, "two releases with different features share one caller's traffic"
 
 
 def test_parameters_are_kept_apart_from_the_rows_and_order_does_not_matter():
-    first = V2Codec().decode(v2(*TENSORS, parameters={"b": 1, "a": "x"}), model())
-    second = V2Codec().decode(v2(*TENSORS, parameters={"a": "x", "b": 1}), model())
+    first = V2Codec().decode(Body(v2(*TENSORS, parameters={"b": 1, "a": "x"})), model())
+    second = V2Codec().decode(Body(v2(*TENSORS, parameters={"a": "x", "b": 1})), model())
     assert first.parameters == second.parameters == (("a", "x"), ("b", 1))
 
 
-def test_binary_data_is_refused_and_not_misread():
-    with pytest.raises(InvalidValue, match="binary_data_output"):
-        V2Codec().decode(v2(*TENSORS, parameters={"binary_data_output": True}), model())
+TENSOR_MODEL = Schema(
+    tensors=(
+        TensorSpec(name="ids", datatype="INT64", shape=(-1, 3)),
+        TensorSpec(name="words", datatype="BYTES", shape=(-1, 2)),
+    )
+)
+IDS = np.array([[1, 2, 3], [4, 5, 6]])
+WORDS = [["a", "bc"], ["", "Ø"]]
 
 
-def test_a_model_without_names_takes_its_tensor():
-    schema = Schema((Feature(name="x_0"), Feature(name="x_1")), tensor="x")
-    request = V2Codec().decode(v2(("x", "INT32", [2, 2], [[1, 2], [3, 4]])), model(schema))
-    assert request.rows.numbers.tolist() == [[1, 2], [3, 4]]
+def binary(*tensors, outputs=None, **more):
+    """A body of the binary extension from (name, datatype, shape, bytes)."""
+    inputs = [
+        {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(data)}}
+        for name, datatype, shape, data in tensors
+    ]
+    head = orjson.dumps({"inputs": inputs, **({"outputs": outputs} if outputs else {}), **more})
+    return Body(head + b"".join(data for *_, data in tensors), len(head))
+
+
+def strings(*values):
+    return b"".join(len(value).to_bytes(4, "little") + value for value in (v.encode() for v in values))
+
+
+def test_a_model_of_tensors_takes_the_same_values_as_json_flat_or_nested_and_as_bytes():
+    bodies = [
+        Body(v2(("ids", "INT64", [2, 3], IDS.ravel().tolist()), ("words", "BYTES", [2, 2], ["a", "bc", "", "Ø"]))),
+        Body(v2(("words", "BYTES", [2, 2], WORDS), ("ids", "INT64", [2, 3], IDS.tolist()))),
+        binary(("ids", "INT64", [2, 3], IDS.tobytes()), ("words", "BYTES", [2, 2], strings("a", "bc", "", "Ø"))),
+    ]
+    for body in bodies:
+        ids, words = V2Codec().decode(body, model(TENSOR_MODEL)).rows.blocks
+        assert ids.tolist() == IDS.tolist()
+        assert words.tolist() == [[word.encode() for word in row] for row in WORDS]
+
+
+@pytest.mark.parametrize("datatype", sorted(set(DATATYPES) - {"BYTES"}))
+def test_every_datatype_travels_as_json_and_as_bytes(datatype):
+    spec = TensorSpec(name="x", datatype=datatype, shape=(-1, 2))
+    values = np.array([[0, 1], [1, 0]]).astype(spec.dtype)
+    tensors = model(Schema(tensors=(spec,)))
+    as_json = V2Codec().decode(Body(v2(("x", datatype, [2, 2], values.tolist()))), tensors)
+    as_bytes = V2Codec().decode(binary(("x", datatype, [2, 2], values.tobytes())), tensors)
+    for request in (as_json, as_bytes):
+        assert request.rows.blocks[0].dtype == spec.dtype
+        assert request.rows.blocks[0].tolist() == values.tolist()
+
+
+def test_outputs_go_back_as_bytes_where_the_caller_asks_for_it():
+    outputs = {"prediction": np.array([1, 0]), "probability": np.array([0.75, 0.25], dtype=np.float32)}
+    chosen = [{"name": "probability", "parameters": {"binary_data": True}}, {"name": "prediction"}]
+    tensors = [("amount", "FP64", [2], b"\0" * 16)]
+    schema = Schema((Feature(name="amount"),))
+    for body, expected in (
+        (binary(*tensors, outputs=chosen), {"probability"}),
+        (binary(*tensors, parameters={"binary_data_output": True}), {"probability", "prediction"}),
+        (binary(*tensors), set()),
+    ):
+        request = V2Codec().decode(body, model(schema))
+        assert request.binary == expected
+        content, json_bytes = V2Codec().encode(request, Response(id="", outputs=outputs, rows=2), model(schema))
+        head = orjson.loads(content[:json_bytes])
+        at = json_bytes
+        for tensor in head["outputs"]:
+            if tensor["name"] in expected:
+                size = tensor["parameters"]["binary_data_size"]
+                dtype = np.dtype(DATATYPES[tensor["datatype"]])
+                assert np.frombuffer(content[at : at + size], dtype).tolist() == outputs[tensor["name"]].tolist()
+                at += size
+            else:
+                assert tensor["data"] == outputs[tensor["name"]].tolist()
+        assert at is None or at == len(content)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        binary(("ids", "INT64", [2, 3], b"\0" * 47), ("words", "BYTES", [2, 2], strings("a", "b", "c", "d"))),
+        binary(("ids", "INT64", [2, 3], b"\0" * 48), ("words", "BYTES", [2, 2], strings("a", "b", "c"))),
+        binary(("ids", "INT64", [2, 3], b"\0" * 48), ("words", "BYTES", [2, 2], strings("a", "b", "c", "d") + b"x")),
+        binary(("ids", "INT64", [2, 3], b"\0" * 48), ("words", "BYTES", [2, 2], b"\xff\xff\xff\x7f")),
+        binary(("ids", "INT32", [2, 3], b"\0" * 24), ("words", "BYTES", [2, 2], strings("a", "b", "c", "d"))),
+        binary(("ids", "INT64", [1, 3], b"\0" * 24), ("words", "BYTES", [2, 2], strings("a", "b", "c", "d"))),
+        binary(("ids", "INT64", [3, 2], b"\0" * 48), ("words", "BYTES", [3, 2], strings(*"abcdef"))),
+        binary(("ids", "INT64", [2, 3], b"\0" * 48)),
+        binary(
+            ("ids", "INT64", [2, 3], b"\0" * 48), ("words", "BYTES", [2, 2], strings(*"abcd")), ("z", "BOOL", [1], b"1")
+        ),
+    ],
+)  # fmt: skip
+def test_binary_tensors_that_do_not_fit_are_refused_by_name(body):
+    with pytest.raises(InvalidRequest) as caught:
+        V2Codec().decode(body, model(TENSOR_MODEL))
+    assert caught.value.field in ("ids", "words", "z"), str(caught.value)
+
+
+@pytest.mark.parametrize("json_bytes", [0, -1, 10_000])
+def test_a_json_length_that_the_body_does_not_have_is_refused(json_bytes):
+    with pytest.raises(InvalidRequest, match="Inference-Header-Content-Length"):
+        V2Codec().decode(Body(v2(*TENSORS), json_bytes), model())
+
+
+def test_bytes_behind_the_json_that_no_tensor_claims_are_refused():
+    content, json_bytes = binary(("amount", "FP64", [1], b"\0" * 8))
+    with pytest.raises(InvalidRequest, match="left over"):
+        V2Codec().decode(Body(content + b"\0", json_bytes), model(Schema((Feature(name="amount"),))))
+
+
+def test_time_and_priority_are_tritons_parameters_and_not_the_models():
+    more = {"parameters": {"timeout": 250_000, "priority": 1, "mode": "a"}}
+    first = V2Codec().decode(Body(v2(*TENSORS, **more)), model())
+    default = V2Codec().decode(Body(v2(*TENSORS)), model())
+    later = V2Codec().decode(Body(v2(*TENSORS, parameters={"priority": 2})), model())
+    assert (first.timeout, first.parameters, default.timeout) == (0.25, (("mode", "a"),), None)
+    assert first.priority < later.priority < default.priority
+
+
+def test_rows_of_tensors_are_nested_arrays_in_v1_and_predict():
+    tensors = model(TENSOR_MODEL)
+    rows = [{"ids": ids, "words": words} for ids, words in zip(IDS.tolist(), WORDS, strict=True)]
+    for codec, key in ((V1Codec(), "instances"), (PredictCodec(), "features")):
+        ids, words = codec.decode(Body(orjson.dumps({key: rows})), tensors).rows.blocks
+        assert ids.tolist() == IDS.tolist()
+        assert words[1, 1] == "Ø".encode()
+        for wrong in (
+            [{"ids": [1, 2, 3]}],
+            [{"ids": [1, 2], "words": ["a", "b"]}],
+            [{"ids": ["1", 2, 3], "words": ["a", "b"]}],
+            [3],
+        ):
+            with pytest.raises(InvalidRequest):
+                codec.decode(Body(orjson.dumps({key: wrong})), tensors)
+    one = model(Schema(tensors=(TensorSpec(name="x", datatype="FP32", shape=(-1, 2)),)))
+    request = V1Codec().decode(Body(orjson.dumps({"instances": [[1, 2], [3, 4.5]]})), one)
+    assert request.rows.blocks[0].tolist() == [[1, 2], [3, 4.5]]
 
 
 def test_answers_are_json_of_plain_numbers():
     outputs = {"prediction": np.array([1, 0]), "probability": np.array([0.75, 0.25], dtype=np.float32)}
-    request = V1Codec().decode(orjson.dumps({"instances": [ROW, ROW]}), model())
+    request = V1Codec().decode(Body(orjson.dumps({"instances": [ROW, ROW]})), model())
     response = Response(id="i", outputs=outputs, rows=2)
-    assert json.loads(V1Codec().encode(request, response, model()))["predictions"] == [0.75, 0.25]
-    answer = json.loads(V2Codec().encode(request, response, model()))
+    assert json.loads(V1Codec().encode(request, response, model()).content)["predictions"] == [0.75, 0.25]
+    answer = json.loads(V2Codec().encode(request, response, model()).content)
     assert [tensor["data"] for tensor in answer["outputs"]] == [[1, 0], [0.75, 0.25]]
 
 
@@ -188,7 +314,7 @@ def test_any_json_is_read_or_refused_and_never_fails_otherwise(body):
     text = json.dumps(body).encode()
     for codec in (PredictCodec(), V1Codec(), V2Codec()):
         try:
-            rows = codec.decode(text, model()).rows
+            rows = codec.decode(Body(text), model()).rows
         except InvalidRequest:
             continue
         assert len(rows) > 0
@@ -200,4 +326,4 @@ def test_any_json_is_read_or_refused_and_never_fails_otherwise(body):
 def test_any_bytes_are_refused_as_the_callers_fault(body):
     for codec in (PredictCodec(), V1Codec(), V2Codec()):
         with pytest.raises(InvalidRequest):
-            codec.decode(body, model())
+            codec.decode(Body(body), model())

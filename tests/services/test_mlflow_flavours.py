@@ -44,10 +44,10 @@ def test_a_scikit_learn_model_answers_as_in_the_process_that_made_it(forest):
     directory, frame, expected = forest
     runtime = load_runtime(artifact(directory), threads=1)
     assert [feature.kind for feature in runtime.metadata.schema.features] == [Kind.FLOAT, Kind.INTEGER]
-    found = runtime.predict(runtime.transform(Rows.of_numbers(frame.to_numpy(dtype=float))), ())
+    found = runtime.predict(runtime.transform(Rows(frame.to_numpy(dtype=float))), ())
     assert found["prediction"].tolist() == expected.tolist()
     with pytest.raises(InvalidValue, match="'temperature'"):
-        runtime.predict(Rows.of_numbers(frame.to_numpy(dtype=float)), (("temperature", 1),))
+        runtime.predict(Rows(frame.to_numpy(dtype=float)), (("temperature", 1),))
 
 
 def test_a_pickled_flavour_is_refused_without_a_verified_digest(forest):
@@ -71,7 +71,7 @@ def test_a_pytorch_flavour_is_run_without_mlflow_around_it(tmp_path):
     runtime = load_runtime(artifact(directory), threads=1)
     assert runtime.metadata.platform == "mlflow_pytorch"
     assert runtime.metadata.outputs[0].shape == (-1, 3)
-    found = runtime.predict(Rows.of_numbers(rows), ())
+    found = runtime.predict(Rows(rows), ())
     assert np.allclose(found["prediction"], expected, atol=1e-6)
 
 

@@ -20,7 +20,7 @@ def test_a_number_is_imputed_then_clipped_then_scaled(value, impute, low, high, 
     low, high = sorted((low, high))
     column = NumericColumn(name="a", impute=impute, clip=(low, high), mean=mean, scale=2.0)
     given_value = math.nan if value is None else value
-    result = Transformer(columns=(column,)).apply(Rows.of_numbers(np.array([[given_value]])))
+    result = Transformer(columns=(column,)).apply(Rows(np.array([[given_value]])))
     taken = impute if value is None else value
     expected = np.float32((min(max(taken, low), high) - mean) / 2.0)
     assert result.numbers[0, 0] == expected

@@ -9,8 +9,9 @@
     ├── ModelNotFound              no such model or version here
     ├── Unavailable                try again later
     │   ├── NotReady               the model is being loaded
-    │   ├── Overloaded             the queue is full
+    │   ├── Overloaded             more is waiting than can be answered in time
     │   └── ShuttingDown           the service is draining
+    ├── DeadlineExceeded           the caller's time was over before the model got to it
     ├── PredictionFailed           the model raised, or answered nonsense
     └── LoadError                  the model cannot be served
         ├── FetchFailed            the artifact could not be brought here
@@ -24,6 +25,8 @@ Every message says value → rule → remedy.
 # ruff: noqa: N818  # the base says error; each name says what happened
 
 from __future__ import annotations
+
+import math
 
 
 class InferenceError(Exception):
@@ -73,21 +76,25 @@ class ModelNotFound(InferenceError):
 
 
 class Unavailable(InferenceError):
-    """The service cannot answer now. `retry_after` is when to ask again, in seconds."""
+    """The service cannot answer now. `retry_after` is when to ask again, in whole seconds from 1."""
 
     code = "unavailable"
-    retry_after = 1
+    usual_retry_after = 1
+
+    def __init__(self, value: str, rule: str, remedy: str, *, field: str = "", retry_after: float = 0) -> None:
+        super().__init__(value, rule, remedy, field=field)
+        self.retry_after = max(self.usual_retry_after, math.ceil(retry_after))
 
 
 class NotReady(Unavailable):
     """The model is still being fetched, loaded or warmed up."""
 
     code = "not_ready"
-    retry_after = 5
+    usual_retry_after = 5
 
 
 class Overloaded(Unavailable):
-    """The queue is full: refused at once rather than answered too late."""
+    """More is waiting than may, or than can be answered in time: refused at once rather than answered too late."""
 
     code = "overloaded"
 
@@ -96,6 +103,12 @@ class ShuttingDown(Unavailable):
     """The service drains; another replica answers."""
 
     code = "shutting_down"
+
+
+class DeadlineExceeded(InferenceError):
+    """The caller's time was over before there was an answer; nobody waits for one."""
+
+    code = "deadline_exceeded"
 
 
 class PredictionFailed(InferenceError):

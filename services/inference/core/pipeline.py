@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from services.inference.core.batcher import Batcher
+from services.inference.core.batcher import Batcher, Pace, Work
 from services.inference.core.errors import InferenceError, PredictionFailed
 from services.inference.core.types import Response
 
@@ -22,6 +25,14 @@ if TYPE_CHECKING:
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+Answer = Callable[[tuple[Out, Response] | Exception], None]
+"""What an adapter hands in to be called once, with the encoded answer and its account, or with what went wrong."""
+
+LARGE_BODY_BYTES = 256 * 1024
+"""A larger body is decoded on a thread: on the event loop it would hold up everyone for milliseconds."""
+
+WARM_UP_ROUNDS = 3
+"""Runs of each batch size before the first request: the first compile and allocate, the last shows the pace."""
 
 
 class Pipeline:
@@ -31,29 +42,64 @@ class Pipeline:
         self.info = info
         self._runtime = runtime
         self._limits = limits
-        self._batcher: Batcher | None = None
+        self._pace = Pace()
+        self._made: Batcher | None = None
+
+    @property
+    def batcher(self) -> Batcher:
+        """Made at the first use, because it belongs to the running event loop."""
+        if self._made is None:
+            self._made = Batcher(self._runtime.predict, self._limits, self._pace)
+        return self._made
 
     def warm_up(self) -> None:
-        """Run the smallest and the largest batch, so that no caller pays for a first call."""
+        """Run every batch size, so that no caller pays for a first call and the batcher knows its pace."""
         example = self.info.metadata.example
-        for rows in (1, self._limits.max_rows):
-            self._runtime.predict(self._runtime.transform(example.repeated(rows)), ())
+        for rows in self._limits.sizes():
+            batch = self._runtime.transform(example.repeated(rows))
+            for _ in range(WARM_UP_ROUNDS):
+                started = time.perf_counter()
+                self._runtime.predict(batch, ())
+                seconds = time.perf_counter() - started
+            self._pace.observe(rows, seconds)
 
-    async def infer(self, body: In, codec: Codec[In, Out], request_id: str = "") -> tuple[Out, Response]:
-        """Answer one request; the response comes too, for the adapter's accounts.
+    def start(self, body: In, codec: Codec[In, Out], answer: Answer[Out], request_id: str = "") -> Work | None:
+        """Begin one request; `answer` is called with what came of it, now or later, on the event loop.
 
-        `request_id` stands in where the body brings none. Errors are `InferenceError`.
+        `request_id` stands in where the body brings none. The work is what `cancel` takes; None where all is over.
         """
         started = time.perf_counter()
-        request = codec.decode(body, self.info)
-        outputs = await self._batch(request)
-        response = Response(
-            id=request.id or request_id,
-            outputs=outputs,
-            rows=len(request.rows),
-            seconds=time.perf_counter() - started,
-        )
-        return codec.encode(request, response, self.info), response
+        try:
+            request, rows = self.read(body, codec)
+            return self._submit(request, rows, codec, answer, request_id, started)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
+            answer(error)
+            return None
+
+    async def infer(self, body: In, codec: Codec[In, Out], request_id: str = "") -> tuple[Out, Response]:
+        """`start` for a caller that waits; the body is decoded on a thread. Errors are `InferenceError`."""
+        started = time.perf_counter()
+        request, rows = await asyncio.to_thread(self.read, body, codec)
+        answered: asyncio.Future[tuple[Out, Response]] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: tuple[Out, Response] | Exception) -> None:
+            if answered.done():
+                return
+            if isinstance(outcome, Exception):
+                answered.set_exception(outcome)
+            else:
+                answered.set_result(outcome)
+
+        work = self._submit(request, rows, codec, answer, request_id, started)
+        try:
+            return await answered
+        finally:
+            self.cancel(work)
+
+    def cancel(self, work: Work | None) -> None:
+        """Nobody waits for that work any more."""
+        if work is not None:
+            self.batcher.cancel(work)
 
     def infer_many(self, batches: Iterable[Rows]) -> Iterator[Response]:
         """Answer batches in order, one at a time and lazily: a batch job holds one in memory.
@@ -70,14 +116,11 @@ class Pipeline:
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
             yield Response(id=str(number), outputs=outputs, rows=len(rows), seconds=time.perf_counter() - started)
 
-    async def _batch(self, request: Request) -> Outputs:
-        if self._batcher is None:  # made here because it belongs to the running event loop
-            self._batcher = Batcher(self._runtime.predict, self._limits)
-        return await self._batcher.submit(self._transformed(request.rows), request.parameters)
-
-    def _transformed(self, rows: Rows) -> Rows:
+    def read(self, body: In, codec: Codec[In, Out]) -> tuple[Request, Rows]:
+        """Decode and transform: the request and the model's input of it. Safe on any thread."""
+        request = codec.decode(body, self.info)
         try:
-            return self._runtime.transform(rows)
+            return request, self._runtime.transform(request.rows)
         except InferenceError:
             raise
         except Exception as error:
@@ -87,8 +130,37 @@ class Pipeline:
                 "read the service's log for the cause",
             ) from error
 
+    def _submit(
+        self, request: Request, rows: Rows, codec: Codec[In, Out], answer: Answer[Out], request_id: str, started: float
+    ) -> Work:
+        info = self.info
+
+        def done(outcome: Outputs | InferenceError) -> None:
+            try:
+                if isinstance(outcome, InferenceError):
+                    answer(outcome)
+                    return
+                response = Response(
+                    id=request.id or request_id,
+                    outputs=outcome,
+                    rows=len(rows),
+                    seconds=time.perf_counter() - started,
+                )
+                encoded = codec.encode(request, response, info)
+            except Exception as error:  # noqa: BLE001  # one caller's answer must not take its neighbours' with it
+                answer(error)
+            else:
+                answer((encoded, response))
+
+        deadline = math.inf
+        if request.timeout is not None:
+            deadline = asyncio.get_running_loop().time() + request.timeout
+        work = Work(rows, done, parameters=request.parameters, priority=request.priority, deadline=deadline)
+        self.batcher.submit(work)
+        return work
+
     async def close(self, grace_seconds: float) -> None:
         """Finish what was accepted, then give the model's memory back."""
-        if self._batcher is not None:
-            await self._batcher.close(grace_seconds)
+        if self._made is not None:
+            await self._made.close(grace_seconds)
         self._runtime.close()

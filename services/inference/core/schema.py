@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from services.inference.core.types import Rows
+from services.inference.core.types import Array, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,21 +66,31 @@ class Feature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """One output of the model; `shape` has -1 for the row."""
+class TensorSpec:
+    """An input or output tensor. `shape` has -1 for the row, which comes first, and for any size."""
 
     name: str
     datatype: str
     shape: tuple[int, ...] = (-1,)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Numpy type of its values."""
+        return np.dtype(DATATYPES[self.datatype])
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of that shape is one of this tensor."""
+        return len(shape) == len(self.shape) and all(
+            size in (-1, given) for size, given in zip(self.shape, shape, strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class Schema:
-    """Features in the order in which the model takes them."""
+    """What the model takes, in its order: features by name, or tensors. One of the two is empty."""
 
-    features: tuple[Feature, ...]
-    tensor: str = ""
-    """Name of the model's one input tensor where its columns have no names of their own."""
+    features: tuple[Feature, ...] = ()
+    tensors: tuple[TensorSpec, ...] = ()
 
     @cached_property
     def numeric(self) -> tuple[Feature, ...]:
@@ -102,9 +112,22 @@ class Schema:
         """Names of all features, in order."""
         return tuple(f.name for f in self.features)
 
+    @cached_property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs as the protocols of tensors describe them: the tensors, or one of [rows] per feature."""
+        return self.tensors or tuple(TensorSpec(name=f.name, datatype=f.datatype) for f in self.features)
+
     def zeros(self) -> Rows:
-        """One row of zeros and empty texts."""
-        return Rows(np.zeros((1, len(self.numeric))), np.full((1, len(self.text)), "", dtype=object))
+        """One row of zeros and empty texts; a size that is any is 1."""
+        if self.tensors:
+            return Rows(*[_zeros(spec) for spec in self.tensors])
+        numbers = np.zeros((1, len(self.numeric)))
+        return Rows(numbers, np.full((1, len(self.text)), "", dtype=object)) if self.text else Rows(numbers)
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    shape = [1 if size < 0 else size for size in spec.shape]
+    return np.full(shape, "", dtype=object) if spec.datatype == "BYTES" else np.zeros(shape, dtype=spec.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +135,9 @@ class ModelMetadata:
     """What a runtime knows about its model once it is loaded."""
 
     platform: str
-    """How it is run: `torchscript`, `mlflow_pytorch` or `mlflow_pyfunc`."""
+    """How it is run: `torchscript`, `mlflow_pytorch`, `mlflow_pyfunc`, `sklearn` or a runtime of the user's."""
     schema: Schema
-    outputs: tuple[Output, ...]
+    outputs: tuple[TensorSpec, ...]
     score: str
     """The output that V1 answers with: what the threshold applies to, else the prediction."""
     task: Task | None = None

@@ -115,9 +115,12 @@ class Transformer(_Strict):
     def example(self) -> Rows:
         """One row that this transformer accepts: the imputed or mean numbers, the first categories."""
         numbers = [[c.mean if c.impute is None else c.impute for c in self._numeric]]
+        block = np.array(numbers, dtype=np.float64).reshape(1, -1)
+        if not self._categories:
+            return Rows(block)
         texts = np.empty((1, len(self._categories)), dtype=object)
         texts[0, :] = [c.categories[0] for c in self._categories]
-        return Rows(np.array(numbers, dtype=np.float64).reshape(1, -1), texts)
+        return Rows(block, texts)
 
     def apply(self, rows: Rows) -> Rows:
         """Feature rows → model input, float32 [rows, width]."""
@@ -128,9 +131,9 @@ class Transformer(_Strict):
             numbers = np.where(missing, impute, numbers)
         scaled = (np.clip(numbers, low, high) - mean) / scale
         if not self._categories:
-            return Rows.of_numbers(scaled.astype(np.float32))
+            return Rows(scaled.astype(np.float32))
         hot = [self._one_hot(column, rows.texts[:, at]) for at, column in enumerate(self._categories)]
-        return Rows.of_numbers(np.concatenate([scaled, *hot], axis=1).astype(np.float32))
+        return Rows(np.concatenate([scaled, *hot], axis=1).astype(np.float32))
 
     @staticmethod
     def _one_hot(column: CategoryColumn, values: Array) -> Array:

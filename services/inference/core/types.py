@@ -1,8 +1,4 @@
-"""What flows through the pipeline: rows in, named outputs out, all numpy, no protocol.
-
-Rows travel as two blocks rather than as one array per feature: joining a batch is then
-two concatenations however many features there are.
-"""
+"""What flows through the pipeline: rows in, named outputs out, all numpy, no protocol."""
 
 from __future__ import annotations
 
@@ -19,40 +15,57 @@ Parameters = tuple[tuple[str, Scalar], ...]
 """A request's parameters, sorted by name: hashable, so that a batch can be keyed by them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Rows of features, split by how they are stored.
+    """Rows of a model's inputs as blocks: arrays [rows, …], to which the model's schema gives their meaning.
 
-    `numbers` is float [rows, numeric features] in schema order, a missing value is NaN;
-    `texts` is object [rows, text features] in schema order, a missing value is None.
+    A model of tensors has one block per tensor, in the schema's order. A model of features has at most two, however
+    many features there are, so that joining a batch is cheap: `numbers`, float [rows, numeric features] with NaN for a
+    missing value, and where there are any `texts`, object [rows, text features] with None for a missing one.
     """
 
-    numbers: Array
-    texts: Array
+    __slots__ = ("blocks",)
+
+    def __init__(self, *blocks: Array) -> None:
+        self.blocks = blocks
 
     def __len__(self) -> int:
         """Count rows, the unit of every limit."""
-        return int(self.numbers.shape[0])
+        return int(self.blocks[0].shape[0])
 
     def __getitem__(self, part: slice) -> Rows:
-        return Rows(self.numbers[part], self.texts[part])
+        return Rows(*[block[part] for block in self.blocks])
+
+    @property
+    def numbers(self) -> Array:
+        """Numeric features; of a model of one tensor, that tensor."""
+        return self.blocks[0]
+
+    @property
+    def texts(self) -> Array:
+        """Text features, [rows, 0] where there are none."""
+        return self.blocks[1] if len(self.blocks) > 1 else np.empty((len(self), 0), dtype=object)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks; of texts the pointers only."""
+        return sum(block.nbytes for block in self.blocks)
 
     def repeated(self, count: int) -> Rows:
         """`count` rows, cycling through these."""
         at = np.arange(count) % len(self)
-        return Rows(self.numbers[at], self.texts[at])
+        return Rows(*[block[at] for block in self.blocks])
 
-    @staticmethod
-    def of_numbers(numbers: Array) -> Rows:
-        """Rows without a text feature; `numbers` is [rows, features]."""
-        return Rows(numbers, np.empty((numbers.shape[0], 0), dtype=object))
+    def padded(self, count: int) -> Rows:
+        """These rows, then the last one again up to `count`."""
+        at = np.minimum(np.arange(count), len(self) - 1)
+        return Rows(*[block[at] for block in self.blocks])
 
     @staticmethod
     def concatenated(parts: Sequence[Rows]) -> Rows:
         """Join rows of one schema, in order; a single part is passed through without a copy."""
         if len(parts) == 1:
             return parts[0]
-        return Rows(np.concatenate([p.numbers for p in parts]), np.concatenate([p.texts for p in parts]))
+        return Rows(*[np.concatenate(blocks) for blocks in zip(*[part.blocks for part in parts], strict=True)])
 
 
 Outputs = Mapping[str, Array]
@@ -67,10 +80,17 @@ class Request:
     id: str = ""
     """The caller's id, empty where there is none."""
     parameters: Parameters = ()
+    """What the model gets besides the rows."""
     outputs: tuple[str, ...] = ()
     """Names of the outputs that the caller wants; empty for all."""
+    binary: frozenset[str] = frozenset()
+    """Outputs that the caller wants as raw bytes, where the protocol has such a thing."""
     single: bool = False
     """The caller sent one row outside a list and expects one answer outside a list."""
+    timeout: float | None = None
+    """Seconds after which the caller does not wait any more."""
+    priority: int = 0
+    """Smaller goes first; 0 where the caller says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,16 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from services.inference.core.codec.rows import from_objects
-from services.inference.core.errors import InferenceError, InvalidArtifact
-from services.inference.core.schema import Feature, ModelMetadata, Output, Schema, Task
+from services.inference.core.codec.rows import from_nested, from_objects
+from services.inference.core.errors import InferenceError, InvalidArtifact, PredictionFailed
+from services.inference.core.schema import DATATYPES, Feature, ModelMetadata, Schema, Task, TensorSpec
 from services.inference.core.transformer import Transformer
-from services.inference.runtimes.tensors import results, run_module
+from services.inference.core.types import Rows
+from services.inference.runtimes.torch_module import TorchModule, results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +27,32 @@ if TYPE_CHECKING:
     import torch
 
     from services.inference.core.runtime import Artifact
-    from services.inference.core.types import Outputs, Parameters, Rows
+    from services.inference.core.types import Outputs, Parameters
 
 CONFIG, MODEL, TRANSFORMER, EXAMPLE = "config.yaml", "model.pt", "transformer.json", "input_example.json"
+
+
+class BundleTensor(BaseModel):
+    """A tensor that the module takes or gives; the first size is -1, the row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    datatype: str
+    shape: tuple[int, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.datatype not in DATATYPES or self.datatype == "BYTES":
+            raise ValueError(f"datatype {self.datatype!r} of {self.name!r}: a module takes numbers and booleans")
+        if self.shape[0] != -1:
+            raise ValueError(f"shape {list(self.shape)} of {self.name!r}: the first size is -1, the row")
+        return self
+
+    @property
+    def spec(self) -> TensorSpec:
+        """The same for the pipeline."""
+        return TensorSpec(name=self.name, datatype=self.datatype, shape=self.shape)
 
 
 class BundleConfig(BaseModel):
@@ -37,18 +62,30 @@ class BundleConfig(BaseModel):
 
     format: Literal["slipway-bundle/1"]
     name: str = Field(min_length=1)
-    task: Task
-    required_features: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    task: Task | None = None
+    """What the result of a model of features means; a model of tensors has none."""
+    required_features: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Features in the order in which the model, or its transformer, takes them."""
+    inputs: tuple[BundleTensor, ...] = ()
+    """Tensors in the order in which the module takes them, instead of features."""
     threshold: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     """Probability from which a binary classification predicts 1; chosen in training."""
-    outputs: Literal["logits", "probabilities", "values"]
-    """What the module returns: logits get a sigmoid or softmax, the others are answered as they are."""
+    outputs: Literal["logits", "probabilities", "values"] | tuple[BundleTensor, ...]
+    """What the module returns. Of a model of features: logits get a sigmoid or softmax, the others are answered as they
+    are. Of a model of tensors: its tensors, in order."""
     classes: tuple[str, ...] = ()
     """What the predictions mean, by number; for people."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if bool(self.inputs) == bool(self.required_features):
+            raise ValueError("required_features and inputs: a bundle has one of the two")
+        if bool(self.inputs) != isinstance(self.outputs, tuple):
+            raise ValueError(
+                f"outputs are {self.outputs!r}: a bundle with inputs lists its output tensors, others do not"
+            )
+        if bool(self.inputs) != (self.task is None):
+            raise ValueError(f"task is {self.task}: a bundle of features has one, a bundle of tensors none")
         if len(set(self.required_features)) != len(self.required_features):
             raise ValueError("required_features names a feature twice")
         if (self.task is Task.BINARY) != (self.threshold is not None):
@@ -65,7 +102,7 @@ class BundleRuntime:
 
     def __init__(self, module: torch.jit.ScriptModule, config: BundleConfig, transformer: Transformer | None) -> None:
         self.config = config
-        self._module = module
+        self._module = TorchModule(module)
         self._transformer = transformer
         self.metadata = _metadata(config, transformer)
 
@@ -98,7 +135,8 @@ class BundleRuntime:
         example = self.metadata.example
         try:
             if path.is_file():
-                example = from_objects(json.loads(path.read_bytes()), self.metadata.schema, EXAMPLE)
+                read = from_nested if self.config.inputs else from_objects
+                example = read(json.loads(path.read_bytes()), self.metadata.schema, EXAMPLE)
             self.predict(self.transform(example), ())
         except InferenceError as error:
             raise InvalidArtifact(str(error), "a bundle answers its own example", "write the bundle again") from error
@@ -111,14 +149,25 @@ class BundleRuntime:
             ) from error
 
     def transform(self, rows: Rows) -> Rows:
-        """Apply the fitted transformer; without one the features are the input."""
-        return rows if self._transformer is None else self._transformer.apply(rows)
+        """Apply the fitted transformer; without one the features are the input, as float32."""
+        if self._transformer is not None:
+            return self._transformer.apply(rows)
+        return rows if self.config.inputs else Rows(rows.numbers.astype(np.float32, copy=False))
 
     def predict(self, rows: Rows, parameters: Parameters) -> Outputs:  # noqa: ARG002  # a bundle has no parameters
         """Forward, then activation and threshold."""
-        raw = run_module(self._module, rows)
         config = self.config
-        return results(raw, config.task, logits=config.outputs == "logits", threshold=config.threshold)
+        if config.task is not None:
+            raw = self._module.one(rows.numbers)
+            return results(raw, config.task, logits=config.outputs == "logits", threshold=config.threshold)
+        found = self._module(*rows.blocks)
+        if len(found) != len(config.outputs):
+            raise PredictionFailed(
+                f"the module returned {len(found)} tensors",
+                f"{CONFIG} lists {len(config.outputs)} outputs",
+                "list what the module returns",
+            )
+        return {spec.name: values for spec, (_, values) in zip(self.metadata.outputs, found, strict=True)}
 
     def close(self) -> None:
         """Let the module go."""
@@ -157,12 +206,18 @@ def _module(path: Path) -> torch.jit.ScriptModule:
 
 
 def _metadata(config: BundleConfig, transformer: Transformer | None) -> ModelMetadata:
+    if isinstance(config.outputs, tuple):
+        schema = Schema(tensors=tuple(tensor.spec for tensor in config.inputs))
+        outputs = tuple(tensor.spec for tensor in config.outputs)
+        return ModelMetadata(
+            platform="torchscript", schema=schema, outputs=outputs, score=outputs[0].name, example=schema.zeros()
+        )
     features = transformer.features if transformer else tuple(Feature(name=name) for name in config.required_features)
     schema = Schema(features)
     return ModelMetadata(
         platform="torchscript",
         schema=schema,
-        outputs=_OUTPUTS[config.task],
+        outputs=_OUTPUTS[config.task] if config.task else (),
         score="probability" if config.task is Task.BINARY else "prediction",
         task=config.task,
         threshold=config.threshold,
@@ -171,11 +226,11 @@ def _metadata(config: BundleConfig, transformer: Transformer | None) -> ModelMet
 
 
 _OUTPUTS = {
-    Task.BINARY: (Output(name="probability", datatype="FP32"), Output(name="prediction", datatype="INT64")),
+    Task.BINARY: (TensorSpec(name="probability", datatype="FP32"), TensorSpec(name="prediction", datatype="INT64")),
     Task.MULTICLASS: (
-        Output(name="probability", datatype="FP32"),
-        Output(name="prediction", datatype="INT64"),
-        Output(name="probabilities", datatype="FP32", shape=(-1, -1)),
+        TensorSpec(name="probability", datatype="FP32"),
+        TensorSpec(name="prediction", datatype="INT64"),
+        TensorSpec(name="probabilities", datatype="FP32", shape=(-1, -1)),
     ),
-    Task.REGRESSION: (Output(name="prediction", datatype="FP32"),),
+    Task.REGRESSION: (TensorSpec(name="prediction", datatype="FP32"),),
 }

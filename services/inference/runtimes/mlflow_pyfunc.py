@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from services.inference.core.errors import InvalidArtifact, InvalidValue, PredictionFailed
-from services.inference.core.schema import Kind, ModelMetadata, Output
+from services.inference.core.schema import Kind, ModelMetadata, TensorSpec
 from services.inference.runtimes.mlmodel import MlModel, read_mlmodel
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class PyfuncRuntime:
             platform="mlflow_pyfunc",
             schema=model.schema,
             outputs=tuple(
-                Output(name=name, datatype=_DATATYPES.get(str(values.dtype), "BYTES"), shape=(-1, *values.shape[1:]))
+                TensorSpec(
+                    name=name, datatype=_DATATYPES.get(str(values.dtype), "BYTES"), shape=(-1, *values.shape[1:])
+                )
                 for name, values in answered.items()
             ),
             score=next((name for name in ("probability", "prediction") if name in answered), next(iter(answered))),
@@ -78,10 +80,9 @@ class PyfuncRuntime:
     def _frame(self, rows: Rows) -> Any:
         import pandas as pd  # noqa: PLC0415  # loaded with the model; a lookup from then on
 
-        if self._model.schema.tensor:
-            spec = self._function.metadata.signature.inputs.inputs[0]
-            tensor = rows.numbers.astype(spec.type)
-            return {spec.name: tensor} if spec.name else tensor
+        if self._model.schema.tensors:
+            names = [spec.name for spec in self._function.metadata.signature.inputs.inputs]
+            return dict(zip(names, rows.blocks, strict=True)) if names[0] else rows.blocks[0]
         columns: dict[str, Array] = {}
         numbers, texts = iter(rows.numbers.T), iter(rows.texts.T)
         for feature, kind in zip(self._model.schema.features, self._model.types, strict=True):

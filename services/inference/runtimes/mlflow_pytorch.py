@@ -10,36 +10,37 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from services.inference.core.errors import InvalidArtifact
-from services.inference.core.schema import ModelMetadata, Output
+from services.inference.core.schema import ModelMetadata, TensorSpec
+from services.inference.core.types import Rows
 from services.inference.runtimes.mlmodel import MlModel, read_mlmodel
-from services.inference.runtimes.tensors import run_module
+from services.inference.runtimes.torch_module import TorchModule
 
 if TYPE_CHECKING:
     from services.inference.core.runtime import Artifact
-    from services.inference.core.types import Outputs, Parameters, Rows
+    from services.inference.core.types import Outputs, Parameters
 
 _DATATYPES = {"float32": "FP32", "float64": "FP64", "int64": "INT64", "int32": "INT32", "bool": "BOOL"}
+_MATRIX = 2
 
 
 class PytorchRuntime:
-    """A pickled torch module with a numeric signature; its result is answered as it is."""
+    """A pickled torch module with a numeric signature; its results are answered as they are."""
 
     def __init__(self, module: Any, model: MlModel) -> None:
-        self._module = module
-        self._name = model.outputs[0].name
-        result = run_module(module, model.schema.zeros())
+        self._module = TorchModule(module)
+        self._schema = model.schema
+        self._names = [output.name for output in model.outputs]
+        example = model.schema.zeros()
+        answered = self.predict(self.transform(example), ())
         self.metadata = ModelMetadata(
             platform="mlflow_pytorch",
             schema=model.schema,
-            outputs=(
-                Output(
-                    name=self._name,
-                    datatype=_DATATYPES.get(str(result.dtype), "FP32"),
-                    shape=(-1, *result.shape[1:]),
-                ),
+            outputs=tuple(
+                TensorSpec(name=name, datatype=_DATATYPES.get(str(values.dtype), "FP32"), shape=(-1, *values.shape[1:]))
+                for name, values in answered.items()
             ),
-            score=self._name,
-            example=model.schema.zeros(),
+            score=next(iter(answered)),
+            example=example,
         )
 
     @classmethod
@@ -63,13 +64,20 @@ class PytorchRuntime:
             ) from error
 
     def transform(self, rows: Rows) -> Rows:
-        """Features are the input."""
-        return rows
+        """Features become float32, the type of a module's weights; tensors are the input."""
+        return rows if self._schema.tensors else Rows(rows.numbers.astype(np.float32, copy=False))
 
     def predict(self, rows: Rows, parameters: Parameters) -> Outputs:  # noqa: ARG002  # a bare module has none
-        """Forward."""
-        result = run_module(self._module, rows)
-        return {self._name: np.asarray(result)}
+        """Forward. Results are named by the module, else by the signature, else by number."""
+        found = self._module(*rows.blocks)
+        names = self._names if len(self._names) == len(found) else [f"output_{at}" for at in range(len(found))]
+        answered = {own or name: values for (own, values), name in zip(found, names, strict=True)}
+        return {
+            name: values[:, 0]
+            if values.ndim == _MATRIX and values.shape[1] == 1 and not self._schema.tensors
+            else values
+            for name, values in answered.items()
+        }
 
     def close(self) -> None:
         """Let the module go."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from services.inference.core.errors import InvalidArtifact
-from services.inference.core.schema import Feature, Kind, Output, Schema
+from services.inference.core.schema import Feature, Kind, Schema, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,9 +37,11 @@ _OF_NUMPY = {
     "float64": "FP64",
     "int64": "INT64",
     "int32": "INT32",
+    "int16": "INT16",
+    "int8": "INT8",
+    "uint8": "UINT8",
     "bool": "BOOL",
 }
-_MATRIX = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class MlModel:
     schema: Schema
     types: tuple[str, ...]
     """MLflow's type of each feature, in order: what a data frame's columns are cast to."""
-    outputs: tuple[Output, ...]
+    outputs: tuple[TensorSpec, ...]
     """Declared outputs; one called `prediction` where the signature names none."""
 
 
@@ -66,23 +68,18 @@ def read_mlmodel(directory: Path) -> MlModel:
         raise InvalidArtifact(f"{FILE}: {error}", "it is MLflow's YAML with flavours", "log the model again") from error
     if not inputs:
         raise _unsupported("the model has no input signature", "log it with a signature or an input example")
-    features, tensor = _inputs(inputs)
+    schema = _inputs(inputs)
     return MlModel(
         flavors=flavors,
-        schema=Schema(features, tensor),
-        types=tuple(str(column.get("type")) for column in inputs) if not tensor else ("double",) * len(features),
+        schema=schema,
+        types=tuple(str(column.get("type")) for column in inputs) if schema.features else (),
         outputs=_outputs(outputs or []),
     )
 
 
-def _inputs(columns: list[dict[str, Any]]) -> tuple[tuple[Feature, ...], str]:
+def _inputs(columns: list[dict[str, Any]]) -> Schema:
     if columns[0].get("type") == "tensor":
-        spec = columns[0]["tensor-spec"]
-        shape = spec["shape"]
-        if len(columns) != 1 or len(shape) != _MATRIX or shape[1] < 1:
-            raise _unsupported(f"the signature's tensor has shape {shape}", "log a model of one [-1, features] tensor")
-        name = columns[0].get("name") or "input"
-        return tuple(Feature(name=f"{name}_{at}") for at in range(shape[1])), name
+        return Schema(tensors=tuple(_tensor(column) for column in columns))
     features = []
     for at, column in enumerate(columns):
         if column.get("type") not in _KINDS:
@@ -91,20 +88,32 @@ def _inputs(columns: list[dict[str, Any]]) -> tuple[tuple[Feature, ...], str]:
         features.append(
             Feature(name=column.get("name") or f"input_{at}", kind=_KINDS[column["type"]], nullable=nullable)
         )
-    return tuple(features), ""
+    return Schema(tuple(features))
 
 
-def _outputs(columns: list[dict[str, Any]]) -> tuple[Output, ...]:
+def _tensor(column: dict[str, Any]) -> TensorSpec:
+    spec = column["tensor-spec"]
+    name, shape, dtype = column.get("name") or "input", tuple(spec["shape"]), spec["dtype"]
+    if not shape or shape[0] != -1:
+        raise _unsupported(f"tensor {name!r} has shape {list(shape)}", "log a model whose tensors are [-1, …]")
+    if dtype not in _OF_NUMPY:
+        raise _unsupported(f"tensor {name!r} has type {dtype}", f"use one of {', '.join(_OF_NUMPY)}")
+    return TensorSpec(name=name, datatype=_OF_NUMPY[dtype], shape=shape)
+
+
+def _outputs(columns: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
     found = []
     for column in columns:
         name = column.get("name") or "prediction"
         if column.get("type") == "tensor":
             spec = column["tensor-spec"]
-            found.append(Output(name=name, datatype=_OF_NUMPY.get(spec["dtype"], "FP64"), shape=tuple(spec["shape"])))
+            found.append(
+                TensorSpec(name=name, datatype=_OF_NUMPY.get(spec["dtype"], "FP64"), shape=tuple(spec["shape"]))
+            )
         else:
-            found.append(Output(name=name, datatype=_DATATYPES.get(str(column.get("type")), "FP64")))
+            found.append(TensorSpec(name=name, datatype=_DATATYPES.get(str(column.get("type")), "FP64")))
     if len({output.name for output in found}) != len(found) or not found:
-        return (Output(name="prediction", datatype="FP64"),)
+        return (TensorSpec(name="prediction", datatype="FP64"),)
     return tuple(found)
 
 

@@ -9,26 +9,28 @@ from starlette.exceptions import HTTPException
 
 from services.inference.adapters.http.errors import on_error
 from services.inference.adapters.http.infer import Inference
-from services.inference.adapters.http.middleware import Accounts
+from services.inference.adapters.http.middleware import Envelope
 from services.inference.adapters.http.predict import operations_router, predict_router
 from services.inference.adapters.http.v1 import v1_router
 from services.inference.adapters.http.v2 import v2_router
 from services.inference.core.errors import InferenceError
 
 if TYPE_CHECKING:
+    from services.inference.adapters.http.accounts import Accounts
+    from services.inference.adapters.http.exchange import Exchange
     from services.inference.adapters.http.metrics import Metrics
-    from services.inference.core.catalog import Catalog
 
 
-def create_app(catalog: Catalog, metrics: Metrics, *, max_body_bytes: int) -> FastAPI:
+def create_app(exchange: Exchange, metrics: Metrics, accounts: Accounts) -> FastAPI:
     """Every protocol over one catalog."""
+    catalog = exchange.catalog
     app = FastAPI(
         title=f"{catalog.name} ({catalog.release})",
         summary="Predictions over three HTTP protocols: /predict, KServe V1, Open Inference Protocol V2.",
         version="0.1.0",
         redoc_url=None,
     )
-    inference = Inference(catalog, metrics, max_body_bytes)
+    inference = Inference(exchange)
     for router in (
         predict_router(inference),
         v1_router(inference),
@@ -38,5 +40,5 @@ def create_app(catalog: Catalog, metrics: Metrics, *, max_body_bytes: int) -> Fa
         app.include_router(router)
     app.add_exception_handler(InferenceError, on_error)
     app.add_exception_handler(HTTPException, on_error)
-    app.add_middleware(Accounts, metrics=metrics, release=catalog.release)
+    app.add_middleware(Envelope, accounts=accounts)
     return app

@@ -53,6 +53,7 @@ class Metrics:
             registry=self._registry,
         ).labels(**base)
         self._base = base
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     @classmethod
     def of(cls, catalog: Catalog) -> Metrics:
@@ -61,8 +62,15 @@ class Metrics:
 
     def answered(self, protocol: str, code: int, seconds: float) -> None:
         """Account for one request."""
-        self._requests.labels(**self._base, protocol=protocol, code=str(code)).inc()
-        self._latency.labels(**self._base, protocol=protocol).observe(seconds)
+        children = self._children.get((protocol, code))
+        if children is None:
+            children = self._children[protocol, code] = (
+                self._requests.labels(**self._base, protocol=protocol, code=str(code)),
+                self._latency.labels(**self._base, protocol=protocol),
+            )
+        requests, latency = children
+        requests.inc()
+        latency.observe(seconds)
 
     def render(self) -> bytes:
         """Text of all metrics, for a scraper."""

@@ -8,10 +8,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from services.contract import Route
+from services.inference.adapters.http.errors import PREDICT
 from services.inference.adapters.http.metrics import CONTENT_TYPE
 from services.inference.adapters.http.openapi import PREDICT_ANSWER, PREDICT_BODY
 from services.inference.core.catalog import State
-from services.inference.core.codec import PredictCodec
 
 if TYPE_CHECKING:
     from services.inference.adapters.http.infer import Inference
@@ -24,12 +24,12 @@ _OK, _UNAVAILABLE = 200, 503
 def predict_router(inference: Inference) -> APIRouter:
     """Features by name in, a prediction out."""
     router = APIRouter(tags=["predict"])
-    codec = PredictCodec()
+    endpoint = inference.exchange.endpoint(PREDICT)
 
     @router.post(Route.PREDICT, openapi_extra=PREDICT_BODY, responses=PREDICT_ANSWER)
     async def predict(request: Request) -> Response:
         """Predict one row or several."""
-        return await inference.answer(request, codec)
+        return await inference.answer(request, endpoint)
 
     return router
 

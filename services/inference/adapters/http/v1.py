@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from services.inference.adapters.http.errors import V1
 from services.inference.adapters.http.openapi import V1_ANSWER, V1_BODY
-from services.inference.core.codec import V1Codec
 from services.inference.core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ def v1_router(inference: Inference) -> APIRouter:
     """Instances in, predictions out."""
     router = APIRouter(prefix="/v1/models", tags=["V1"])
     catalog = inference.catalog
-    codec = V1Codec()
 
     @router.get("")
     async def models() -> Response:
@@ -38,7 +37,7 @@ def v1_router(inference: Inference) -> APIRouter:
     @router.post("/{model}:predict", openapi_extra=V1_BODY, responses=V1_ANSWER)
     async def predict(model: str, request: Request) -> Response:
         """Predict a list of instances."""
-        return await inference.answer(request, codec, model)
+        return await inference.answer(request, inference.exchange.endpoint(V1, model))
 
     return router
 

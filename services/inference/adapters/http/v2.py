@@ -1,4 +1,4 @@
-"""Open Inference Protocol (V2), JSON."""
+"""Open Inference Protocol (V2)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from services.inference.adapters.http.errors import V2
 from services.inference.adapters.http.openapi import V2_ANSWER, V2_BODY
-from services.inference.core.codec import V2Codec
 from services.inference.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from services.inference.adapters.http.infer import Inference
     from services.inference.core.schema import ModelInfo
 
-_SERVER = {"name": "slipway", "version": "0.1.0", "extensions": []}
+_SERVER = {"name": "slipway", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
 
 
 def v2_router(inference: Inference) -> APIRouter:
     """Tensors in, tensors out. A model's path may name a version; without one it is the served one."""
     router = APIRouter(prefix="/v2", tags=["V2"])
     catalog = inference.catalog
-    codec = V2Codec()
 
     @router.get("")
     async def server() -> Response:
@@ -60,21 +59,17 @@ def v2_router(inference: Inference) -> APIRouter:
     @router.post("/models/{model}/versions/{version}/infer", openapi_extra=V2_BODY, responses=V2_ANSWER)
     async def infer(model: str, request: Request, version: str | None = None) -> Response:
         """Infer."""
-        return await inference.answer(request, codec, model, version)
+        return await inference.answer(request, inference.exchange.endpoint(V2, model, version))
 
     return router
 
 
 def _metadata(info: ModelInfo) -> dict[str, Any]:
-    schema = info.metadata.schema
-    inputs = [{"name": f.name, "datatype": f.datatype, "shape": [-1]} for f in schema.features]
-    if schema.tensor:
-        inputs = [{"name": schema.tensor, "datatype": "FP64", "shape": [-1, len(schema.features)]}]
     return {
         "name": info.name,
         "versions": [info.version],
         "platform": info.metadata.platform,
-        "inputs": inputs,
+        "inputs": [{"name": i.name, "datatype": i.datatype, "shape": i.shape} for i in info.metadata.schema.inputs],
         "outputs": [{"name": o.name, "datatype": o.datatype, "shape": o.shape} for o in info.metadata.outputs],
     }
 

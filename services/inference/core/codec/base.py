@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import orjson
 
@@ -17,6 +17,13 @@ BodyIn_contra = TypeVar("BodyIn_contra", contravariant=True)
 BodyOut_co = TypeVar("BodyOut_co", covariant=True)
 
 
+class Body(NamedTuple):
+    """What an HTTP message carries: JSON, and behind it raw tensors where `json_bytes` says where it ends."""
+
+    content: bytes | bytearray
+    json_bytes: int | None = None
+
+
 class Codec(Protocol[BodyIn_contra, BodyOut_co]):
     """One protocol's form of requests and responses."""
 
@@ -27,7 +34,7 @@ class Codec(Protocol[BodyIn_contra, BodyOut_co]):
         """Write the response to `request`."""
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes | bytearray | memoryview) -> dict[str, Any]:
     """Parse a JSON object.
 
     NaN and Infinity are no JSON, but Python's own `json.dumps` writes them: such a body is read
@@ -36,10 +43,11 @@ def read_object(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        if b"NaN" not in body and b"Infinity" not in body:
+        text = bytes(body)
+        if b"NaN" not in text and b"Infinity" not in text:
             raise _malformed(f"the body is not JSON ({error})") from error
         try:
-            value = json.loads(body)
+            value = json.loads(text)
         except (ValueError, RecursionError) as lenient:
             raise _malformed(f"the body is not JSON ({error})") from lenient
     if not isinstance(value, dict):

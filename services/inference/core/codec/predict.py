@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from services.inference.core.codec.base import json_type, read_object, write
-from services.inference.core.codec.rows import from_objects
+from services.inference.core.codec.base import Body, json_type, read_object, write
+from services.inference.core.codec.rows import from_nested, from_objects
 from services.inference.core.errors import MalformedBody
 from services.inference.core.types import Request
 
@@ -25,34 +25,38 @@ MAX_ID_LENGTH = 256
 class PredictCodec:
     """Features by name, one row or several."""
 
-    def decode(self, body: bytes, model: ModelInfo) -> Request:
+    def decode(self, body: Body, model: ModelInfo) -> Request:
         """Read a request; `InvalidRequest` names what is wrong with it."""
-        message = read_object(body)
+        message = read_object(body.content)
         features = message.get("features")
+        schema = model.metadata.schema
         single = isinstance(features, dict)
         if not isinstance(features, (dict, list)):
             found = "there is no 'features'" if "features" not in message else f"'features' is a {json_type(features)}"
             raise MalformedBody(
                 found, "features are an object by name, or an array of such objects", "see /docs", field="features"
             )
-        rows = from_objects([features] if isinstance(features, dict) else features, model.metadata.schema, "features")
+        given = [features] if isinstance(features, dict) else features
+        rows = (from_nested if schema.tensors else from_objects)(given, schema, "features")
         return Request(rows=rows, id=read_id(message, "request_id"), single=single)
 
-    def encode(self, request: Request, response: Response, model: ModelInfo) -> bytes:
+    def encode(self, request: Request, response: Response, model: ModelInfo) -> Body:
         """Write the answer."""
         outputs = response.outputs
         prediction = outputs.get("prediction")
         if prediction is None:  # a pyfunc may name its result as it likes
             prediction = outputs[model.metadata.score]
         probability = outputs.get("probability")
-        return write(
-            {
-                "prediction": prediction[0] if request.single else prediction,
-                "probability": probability if probability is None or not request.single else probability[0],
-                "model_version": model.version,
-                "request_id": response.id,
-                "latency_ms": round(response.seconds * 1e3, 3),
-            }
+        return Body(
+            write(
+                {
+                    "prediction": prediction[0] if request.single else prediction,
+                    "probability": probability if probability is None or not request.single else probability[0],
+                    "model_version": model.version,
+                    "request_id": response.id,
+                    "latency_ms": round(response.seconds * 1e3, 3),
+                }
+            )
         )
 
 

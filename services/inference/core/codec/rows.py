@@ -10,7 +10,7 @@ import numpy as np
 
 from services.inference.core.codec.base import json_type
 from services.inference.core.errors import InvalidRequest, InvalidValue, MalformedBody, MissingFeature
-from services.inference.core.schema import EXACT_INTEGER, Feature, Kind, Schema
+from services.inference.core.schema import EXACT_INTEGER, Feature, Kind, Schema, TensorSpec
 from services.inference.core.types import Array, Rows
 
 if TYPE_CHECKING:
@@ -62,10 +62,59 @@ def from_columns(columns: Mapping[str, Array], schema: Schema) -> Rows:
     numbers = np.empty((rows, len(schema.numeric)), dtype=np.float64)
     for at, feature in enumerate(schema.numeric):
         numbers[:, at] = columns[feature.name]
+    if not schema.text:
+        return checked(Rows(numbers), schema)
     texts = np.empty((rows, len(schema.text)), dtype=object)
     for at, feature in enumerate(schema.text):
         texts[:, at] = columns[feature.name]
     return checked(Rows(numbers, texts), schema)
+
+
+def from_nested(rows: Sequence[Any], schema: Schema, where: str) -> Rows:
+    """Rows of a model of tensors: each an object of nested arrays by tensor, or of one tensor that array itself."""
+    if not rows:
+        raise _empty(where)
+    specs = schema.tensors
+    if not isinstance(rows[0], dict):
+        if len(specs) != 1:
+            raise MalformedBody(
+                f"{where}[0] is a JSON {json_type(rows[0])}",
+                f"the model takes {len(specs)} tensors: {', '.join(spec.name for spec in specs)}",
+                "send each row as an object of arrays by tensor",
+            )
+        return Rows(_nested(specs[0], rows, where))
+    blocks = []
+    for spec in specs:
+        for at, row in enumerate(rows):
+            if not isinstance(row, dict) or spec.name not in row:
+                raise MissingFeature(
+                    f"{where}[{at}] has no {spec.name!r}",
+                    f"the model takes {len(specs)} tensors",
+                    "send it in every row",
+                    field=spec.name,
+                )
+        blocks.append(_nested(spec, [row[spec.name] for row in rows], where))
+    return Rows(*blocks)
+
+
+def _nested(spec: TensorSpec, values: Sequence[Any], where: str) -> Array:
+    """One tensor of all rows."""
+    wanted = f"{spec.datatype} {list(spec.shape)}"
+    array: Array
+    try:
+        if spec.datatype == "BYTES":
+            array = np.vectorize(str.encode, otypes=[object])(np.array(values, dtype=object))
+        else:
+            array = np.asarray(values).astype(spec.dtype, casting="same_kind")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidValue(
+            f"{where}: {spec.name!r}: {error}"[:200], f"it is {wanted}", "correct it", field=spec.name
+        ) from error
+    if not spec.fits(array.shape):
+        raise InvalidValue(
+            f"{where}: {spec.name!r} has shape {list(array.shape)}", f"it is {wanted}", "correct it", field=spec.name
+        )
+    return array
 
 
 def checked(rows: Rows, schema: Schema) -> Rows:
@@ -108,7 +157,7 @@ def _from_lists(rows: Sequence[Sequence[Any]], schema: Schema) -> Rows:
             except OverflowError:  # an integer beyond float64: the slow path names it
                 numbers = np.full((len(rows), len(schema.features)), np.inf)
             if np.isfinite(numbers).all():
-                return Rows.of_numbers(numbers)
+                return Rows(numbers)
     return _one_by_one(rows, schema)
 
 
@@ -126,7 +175,7 @@ def _one_by_one(rows: Sequence[Sequence[Any]], schema: Schema) -> Rows:
             else:
                 numbers[row, number_at] = math.nan if value is None else value
                 number_at += 1
-    return Rows(numbers, texts)
+    return Rows(numbers, texts) if schema.text else Rows(numbers)
 
 
 def _accepts(feature: Feature, value: object) -> bool:  # noqa: PLR0911  # one line per kind

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.inference.core.codec.base import json_type, read_object, write
-from services.inference.core.codec.rows import from_arrays, from_objects
+from services.inference.core.codec.base import Body, json_type, read_object, write
+from services.inference.core.codec.rows import from_arrays, from_nested, from_objects
 from services.inference.core.errors import MalformedBody
 from services.inference.core.types import Request
 
@@ -22,24 +22,27 @@ if TYPE_CHECKING:
 class V1Codec:
     """Instances in, predictions out."""
 
-    def decode(self, body: bytes, model: ModelInfo) -> Request:
+    def decode(self, body: Body, model: ModelInfo) -> Request:
         """Read a request; `InvalidRequest` names what is wrong with it."""
-        message = read_object(body)
+        message = read_object(body.content)
         instances = message.get("instances")
         if not isinstance(instances, list):
             found = (
                 "there is no 'instances'" if "instances" not in message else f"'instances' is a {json_type(instances)}"
             )
             raise MalformedBody(found, "instances are an array of rows", "see /docs for an example", field="instances")
+        schema = model.metadata.schema
         read = from_arrays if instances and isinstance(instances[0], list) else from_objects
-        return Request(rows=read(instances, model.metadata.schema, "instances"))
+        return Request(rows=(from_nested if schema.tensors else read)(instances, schema, "instances"))
 
-    def encode(self, request: Request, response: Response, model: ModelInfo) -> bytes:  # noqa: ARG002
+    def encode(self, request: Request, response: Response, model: ModelInfo) -> Body:  # noqa: ARG002
         """Write the answer."""
-        return write(
-            {
-                "predictions": response.outputs[model.metadata.score],
-                "model_version": model.version,
-                "threshold": model.metadata.threshold,
-            }
+        return Body(
+            write(
+                {
+                    "predictions": response.outputs[model.metadata.score],
+                    "model_version": model.version,
+                    "threshold": model.metadata.threshold,
+                }
+            )
         )

@@ -1,0 +1,201 @@
+"""Requests for predictions, answered straight from the connection.
+
+uvicorn's protocol builds a scope, a task, a coroutine per layer and three messages for each request; for a small model
+that costs several times what the model does. This protocol is uvicorn's own, and all that is not a prediction goes
+its way; a POST to a prediction's path goes from the parser to `Exchange` and its answer back in one write. See
+docs/adr/0007 for what was measured.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import unquote_to_bytes
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from services.contract import VERSION_HEADER, Route
+from services.inference.adapters.http.errors import PREDICT, V1, V2, Reply, describe
+from services.inference.adapters.http.exchange import ID_HEADER, request_id_of, too_large
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.inference.adapters.http.accounts import Accounts
+    from services.inference.adapters.http.exchange import Endpoint, Exchange, Headers
+
+_V1 = re.compile(rb"/v1/models/([^/?#:]+):predict")
+_V2 = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer")
+
+KNOWN_URLS = 4096
+"""URLs whose endpoint is remembered; a caller that makes up others only loses the shortcut."""
+
+_CLOSE = b"connection: close\r\n"
+
+
+def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsProtocol]:
+    """Uvicorn's `http` setting for one process."""
+    paths = Paths(exchange)
+    service = Service(
+        exchange, accounts, b"\r\n" + VERSION_HEADER.encode() + b": " + accounts.release.encode() + b"\r\n"
+    )
+
+    class DirectProtocol(HttpToolsProtocol):
+        """One connection."""
+
+        direct: Cycle | None = None
+        """The prediction under way on this connection."""
+
+        def on_headers_complete(self) -> None:
+            parser = self.parser
+            endpoint = paths.endpoint(self.url) if parser.get_method() == b"POST" else None
+            busy = self.cycle is not None and not self.cycle.response_complete
+            # The rare ways of HTTP/1 are uvicorn's.
+            if endpoint is None or busy or self.expect_100_continue or parser.should_upgrade():
+                super().on_headers_complete()
+                return
+            keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+            self.direct = Cycle(self, service, endpoint, keep_alive=keep_alive)
+            self.cycle = cast("Any", self.direct)
+
+        def on_body(self, body: bytes) -> None:
+            cycle = cast("object", self.cycle)
+            if isinstance(cycle, Cycle):
+                cycle.feed(body)
+            else:
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            cycle = cast("object", self.cycle)
+            if isinstance(cycle, Cycle):
+                cycle.start()
+            else:
+                super().on_message_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self.direct is not None:
+                self.direct.abandon()
+            super().connection_lost(exc)
+
+    return DirectProtocol
+
+
+class Paths:
+    """URL → what it asks for, None where it is no prediction or has anything unusual."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._known: dict[bytes, Endpoint | None] = {}
+
+    def endpoint(self, url: bytes) -> Endpoint | None:
+        """Look a URL up."""
+        try:
+            return self._known[url]
+        except KeyError:
+            found = self._find(url)
+            if len(self._known) < KNOWN_URLS:
+                self._known[url] = found
+            return found
+
+    def _find(self, url: bytes) -> Endpoint | None:
+        if url == Route.PREDICT.encode():
+            return self._exchange.endpoint(PREDICT)
+        for protocol, pattern in ((V2, _V2), (V1, _V1)):
+            match = pattern.fullmatch(url)
+            if match is not None:
+                return self._exchange.endpoint(protocol, *map(_name, match.groups()))
+        return None
+
+
+def _name(part: bytes | None) -> str | None:
+    return None if part is None else unquote_to_bytes(part).decode(errors="replace")
+
+
+class Service(NamedTuple):
+    """What all connections share."""
+
+    exchange: Exchange
+    accounts: Accounts
+    release: bytes
+    """The header that names the release, with the line ends around it."""
+
+
+class Event:
+    """What uvicorn wakes on a cycle of its own; nobody waits here."""
+
+    def set(self) -> None:
+        """Do nothing."""
+
+
+class Cycle:
+    """One prediction on one connection. uvicorn reads and sets the first five."""
+
+    message_event = Event()
+
+    def __init__(self, protocol: Any, service: Service, endpoint: Endpoint, *, keep_alive: bool) -> None:
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = keep_alive
+        self.more_body = True
+        self.body = bytearray()
+        self._protocol = protocol
+        self._service = service
+        self._endpoint = endpoint
+        self._headers: Headers = dict(protocol.headers)
+        self._cancel: Callable[[], None] | None = None
+        self._visit = service.accounts.begin(endpoint.protocol, "POST", protocol.url)
+
+    def feed(self, part: bytes) -> None:
+        """Take a part of the body; refuse it as soon as it is too large."""
+        if self.response_complete:
+            return
+        self.body += part
+        bound = self._service.exchange.max_body_bytes
+        if len(self.body) > bound:
+            size, self.body = len(self.body), bytearray()
+            self.keep_alive = False
+            error = too_large(size, bound)
+            self._respond(describe(error, self._endpoint.protocol, request_id_of(self._headers)))
+
+    def start(self) -> None:
+        """The request is complete."""
+        self.more_body = False
+        if not self.response_complete:
+            self._cancel = self._service.exchange.start(self._endpoint, self._headers, self.body, self._respond)
+
+    def abandon(self) -> None:
+        """The caller has gone: nothing is done for it any more."""
+        if self.response_complete or self.disconnected:
+            return
+        self.disconnected = True
+        if self._cancel is not None:
+            self._cancel()
+        self._service.accounts.end(self._visit, 499, request_id_of(self._headers))
+
+    def _respond(self, reply: Reply) -> None:
+        if self.disconnected:
+            return
+        protocol = self._protocol
+        status, media_type, content, request_id, more = reply
+        self.response_complete = True
+        self._cancel = None
+        protocol.direct = None
+        self._service.accounts.end(self._visit, status, request_id)
+        if protocol.transport.is_closing():
+            return
+        parts = [STATUS_LINE[status]]
+        for name, value in protocol.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (
+            b"content-type: ", media_type, b"\r\ncontent-length: %d\r\n" % len(content),
+            ID_HEADER, b": ", request_id.encode(), self._service.release,
+        )  # fmt: skip
+        for name, value in more:
+            parts += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            parts.append(_CLOSE)
+        parts += (b"\r\n", content)
+        protocol.transport.write(b"".join(parts))
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.core.batcher import Batcher, BatchLimits
-from services.inference.core.errors import Overloaded, PredictionFailed, RequestTooLarge, ShuttingDown
+from services.inference.core.batcher import INLINE_SECONDS, Batcher, BatchLimits, Pace
+from services.inference.core.errors import DeadlineExceeded, Overloaded, PredictionFailed, RequestTooLarge, ShuttingDown
 from services.inference.core.types import Rows
 
 
@@ -56,9 +56,9 @@ class HeldAndFailing(Held):
         return answer
 
 
-async def queued(batcher, *submissions):
+async def queued(batcher, *submissions, **options):
     """Start submissions and let each get as far as the queue."""
-    tasks = [asyncio.create_task(batcher.infer(*each)) for each in submissions]
+    tasks = [asyncio.create_task(batcher.infer(*each, **options)) for each in submissions]
     await asyncio.sleep(0)
     return tasks
 
@@ -190,3 +190,141 @@ def test_any_mix_of_requests_gets_its_own_rows_in_batches_within_the_limit(sizes
     for batch, parameters in model.batches:
         owners = {int(value // 100) for value in batch}
         assert {keys[owner] for owner in owners} == {parameters[0][1]}, "a batch mixes parameters"
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+async def test_what_one_turn_of_the_event_loop_brings_to_an_idle_model_leaves_together():
+    model = Doubling()
+    batcher = Batcher(model, BatchLimits())
+    await asyncio.gather(*[batcher.infer(rows(value)) for value in range(4)])
+    assert [batch for batch, _ in model.batches] == [[0, 1, 2, 3]]
+
+
+async def test_a_batch_that_is_known_to_be_quick_runs_on_the_event_loops_thread_and_a_slow_one_does_not():
+    threads = []
+
+    def model(batch, _):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return {"y": batch.numbers[:, 0]}
+
+    pace = Pace()
+    pace.observe(1, INLINE_SECONDS / 10)
+    pace.observe(100, INLINE_SECONDS * 10)
+    batcher = Batcher(model, BatchLimits(), pace)
+    await batcher.infer(rows(1))
+    await batcher.infer(rows(*range(100)))
+    assert threads == [True, False]
+
+
+async def test_a_request_past_its_deadline_leaves_the_queue_while_the_model_works():
+    model = Held()
+    batcher = Batcher(model, BatchLimits())
+    first = await queued(batcher, (rows(1),))
+    await model.has_begun()
+    (late,) = await queued(batcher, (rows(2),), deadline=now() + 0.01)
+    (patient,) = await queued(batcher, (rows(3),), deadline=now() + 60)
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert batcher.waiting_rows == 1
+    for _ in range(2):
+        model.release.release()
+    await asyncio.gather(*first, patient)
+    assert [batch for batch, _ in model.batches] == [[1], [3]], "the model never sees the late row"
+
+
+async def test_a_request_whose_time_is_over_or_will_be_is_refused_before_it_waits():
+    pace = Pace()
+    pace.observe(4, 1.0)
+    model = Held()
+    batcher = Batcher(model, BatchLimits(max_rows=4), pace)
+    with pytest.raises(DeadlineExceeded):
+        await batcher.infer(rows(1), deadline=now() - 1)
+    first = await queued(batcher, (rows(*range(4)),))
+    await model.has_begun()
+    waiting = await queued(batcher, *[(rows(*range(4)),) for _ in range(3)])
+    with pytest.raises(Overloaded, match="ms of work are waiting") as caught:
+        await batcher.infer(rows(1), deadline=now() + 2)
+    assert 3 <= caught.value.retry_after <= 4, "when what waits now will be done"
+    for _ in range(4):
+        model.release.release()
+    await asyncio.gather(*first, *waiting)
+
+
+async def test_a_smaller_priority_goes_first_and_within_one_the_oldest():
+    model = Held()
+    batcher = Batcher(model, BatchLimits(max_rows=1))
+    first = await queued(batcher, (rows(0),))
+    await model.has_begun()
+    later = await queued(batcher, (rows(1),), (rows(2),), priority=0)
+    sooner = await queued(batcher, (rows(3),), (rows(4),), priority=-1)
+    for _ in range(5):
+        model.release.release()
+    await asyncio.gather(*first, *later, *sooner)
+    assert [batch for batch, _ in model.batches] == [[0], [3], [4], [1], [2]]
+
+
+async def test_a_batch_keeps_to_its_bytes_and_a_large_request_is_cut_to_them():
+    model = Held()
+    batcher = Batcher(model, BatchLimits(max_bytes=32))  # four rows of one float64
+    first = await queued(batcher, (rows(0),))
+    await model.has_begun()
+    waiting = await queued(batcher, (rows(1, 2, 3),), (rows(4, 5),), (rows(*range(10)),))
+    for _ in range(8):
+        model.release.release()
+    answers = await asyncio.gather(*first, *waiting)
+    assert answers[-1]["y"].tolist() == [2 * value for value in range(10)]
+    assert max(len(batch) for batch, _ in model.batches) <= 4
+
+
+async def test_a_batch_is_cut_at_the_largest_bucket_it_fills():
+    model = Held()
+    batcher = Batcher(model, BatchLimits(max_rows=16, buckets=(1, 4, 8)))
+    first = await queued(batcher, (rows(0),))
+    await model.has_begun()
+    waiting = await queued(batcher, *[(rows(value),) for value in range(1, 14)])
+    for _ in range(5):
+        model.release.release()
+    await asyncio.gather(*first, *waiting)
+    assert [len(batch) for batch, _ in model.batches] == [1, 8, 4, 1]
+
+
+@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=12))
+def test_a_padded_model_sees_its_buckets_only_and_callers_see_none_of_the_padding(sizes):
+    model = Doubling()
+
+    async def scenario():
+        batcher = Batcher(model, BatchLimits(max_rows=8, buckets=(2, 8), pad=True))
+        requests = [rows(*(index * 100.0 + at for at in range(size))) for index, size in enumerate(sizes)]
+        for asked, answer in zip(requests, await asyncio.gather(*map(batcher.infer, requests)), strict=True):
+            assert answer["y"].tolist() == (asked.numbers[:, 0] * 2).tolist()
+        await batcher.close(5)
+
+    asyncio.run(scenario())
+    assert {len(batch) for batch, _ in model.batches} <= {2, 8}
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"buckets": (4, 2)}, {"buckets": (0, 2)}, {"buckets": (512,)}, {"pad": True}, {"pad": True, "buckets": (4,)}],
+)
+def test_buckets_that_cannot_be_kept_are_refused(limits):
+    with pytest.raises(ValueError, match="→"):
+        BatchLimits(**limits)
+
+
+async def test_a_model_that_ends_its_thread_fails_its_callers_and_the_next_ones_are_answered():
+    calls = []
+
+    def model(batch, _):
+        calls.append(len(batch))
+        if len(calls) == 1:
+            raise SystemExit(3)
+        return {"y": batch.numbers[:, 0]}
+
+    batcher = Batcher(model, BatchLimits())
+    with pytest.raises(PredictionFailed, match="SystemExit"):
+        await batcher.infer(rows(1))
+    assert (await batcher.infer(rows(2)))["y"].tolist() == [2]

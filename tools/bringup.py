@@ -15,6 +15,7 @@ from tools import environment, example, paths
 from tools.cluster import lifecycle, preflight
 from tools.images import build as images
 from tools.images import load
+from tools.recovery import recover
 
 if TYPE_CHECKING:
     from tools.environment import Environment
@@ -44,6 +45,7 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     serving = [record.pop("inference")]
     found = environment.resolve(context, cluster)
     _select_stack(found)
+    recover(found, steps)
     registry = f"http://127.0.0.1:{port}/mlflow"
 
     def bring_in(references: list[str]) -> None:

@@ -35,6 +35,10 @@ class Cluster:
         self.name = f"test-{os.getpid()}-{next(_numbers)}"
         self.port = free_port()
 
+    @property
+    def layout(self) -> Layout:
+        return lifecycle.load(self.name)
+
     def up(self) -> Layout:
         return lifecycle.up(self.name, self.port, Steps())
 
@@ -45,7 +49,7 @@ class Cluster:
         return lifecycle.status(self.name)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return lifecycle.kubectl(lifecycle.load(self.name), *arguments, stdin=stdin)
+        return lifecycle.kubectl(self.layout, *arguments, stdin=stdin)
 
     def pids(self) -> dict[str, int]:
         return {name: entry["pid"] for name, entry in self.status()["components"].items()}

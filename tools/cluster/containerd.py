@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from tools.cluster.layout import Layout
 
-KEEP_LABEL = "containerd.io/gc.root"
-"""Content with it is not collected although no image names it yet."""
-
 
 def ready_images(layout: Layout) -> set[str]:
     """Names of the images that containers can start from: an import that was cut short is not among them."""
@@ -45,9 +42,12 @@ def load_image(layout: Layout, archive: Path) -> None:
 
 
 @contextlib.contextmanager
-def import_image(layout: Layout) -> Iterator[IO[bytes]]:
-    """A stream that takes an OCI or Docker image archive; the node has the image when the block ends."""
-    argv = _argv(layout, "images", "import", "--all-platforms", "-")
+def import_image(layout: Layout, *, unpack: bool = True) -> Iterator[IO[bytes]]:
+    """A stream that takes an OCI or Docker image archive; the node has the image when the block ends.
+
+    Without `unpack` it is only noted down: what it consists of may come later and is kept from being collected.
+    """
+    argv = _argv(layout, "images", "import", "--all-platforms", *([] if unpack else ["--no-unpack"]), "-")
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT)
         stream = process.stdin
@@ -66,40 +66,31 @@ def import_image(layout: Layout) -> Iterator[IO[bytes]]:
             raise StepError(f"ctr images import: {said.read().decode(errors='replace').strip()}")
 
 
-@contextlib.contextmanager
-def lent(layout: Layout, contents: dict[str, Path]) -> Iterator[set[str]]:
-    """Put files (by digest) into the node's store without copying them, for as long as an import takes.
+def lend(layout: Layout, contents: dict[str, Path]) -> set[str]:
+    """Put files (by digest) into the node's store without copying them; an image that is noted down has to name them.
 
     1. link the file to where the store keeps content of that digest
     2. ingest it: the store finds all bytes there and only notes them down
-    3. keep it from being collected until the block ends; then the images that name it do
 
-    Yields the digests it holds: none where the state directory is on another file system. What is lent is checked
-    when it is unpacked.
+    The digests it holds now: none where the state directory is on another file system. What is lent is checked when it
+    is unpacked.
     """
     store = layout.file("containerd", "io.containerd.content.v1.content", "blobs", "sha256")
     held: set[str] = set()
-    try:
-        for digest, path in contents.items():
-            try:
-                (store / digest.removeprefix("sha256:")).hardlink_to(path)  # 1
-            except FileExistsError:
-                pass
-            except OSError as error:
-                if error.errno == errno.EXDEV:
-                    break
-                raise
-            size = f"--expected-size={path.stat().st_size}"
-            with path.open("rb") as content:  # the client moves to the end of it and reads nothing
-                ctr(
-                    layout, "content", "ingest", f"--expected-digest={digest}", size, f"lent-{digest}", stdin=content
-                )  # 2
-            ctr(layout, "content", "label", digest, f"{KEEP_LABEL}=lent")  # 3
-            held.add(digest)
-        yield held
-    finally:
-        for digest in held:
-            ctr(layout, "content", "label", digest, f"{KEEP_LABEL}=")
+    for digest, path in contents.items():
+        try:
+            (store / digest.removeprefix("sha256:")).hardlink_to(path)  # 1
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                break
+            raise
+        with path.open("rb") as content:  # the client moves to the end of it and reads nothing
+            arguments = [f"--expected-digest={digest}", f"--expected-size={path.stat().st_size}", f"lent-{digest}"]
+            ctr(layout, "content", "ingest", *arguments, stdin=content)  # 2
+        held.add(digest)
+    return held
 
 
 def ctr(layout: Layout, *arguments: str, stdin: IO[bytes] | None = None) -> str:

@@ -31,8 +31,11 @@ def into_embedded(cluster: Layout, references: list[str], steps: Steps) -> None:
             continue
         with steps.step(f"load {reference.partition('@')[0]}", estimate=10):
             there = containerd.blobs(cluster)
-            missing = {part: store.blob(part) for part in store.parts(reference.partition("@")[2]) if part not in there}
-            with containerd.lent(cluster, missing) as held, containerd.import_image(cluster) as stream:
+            layers = {part: store.blob(part) for part in store.layers(reference.partition("@")[2]) if part not in there}
+            with containerd.import_image(cluster, unpack=False) as stream:
+                write_archive(reference, stream, skip=there | set(layers))
+            held = containerd.lend(cluster, layers)
+            with containerd.import_image(cluster) as stream:
                 write_archive(reference, stream, skip=there | held)
 
 

@@ -35,8 +35,12 @@ def has(digest: str) -> bool:
 
 def parts(digest: str) -> list[str]:
     """Digests of an image's configuration and layers."""
-    manifest = _read(digest)
-    return [manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
+    return [_read(digest)["config"]["digest"], *layers(digest)]
+
+
+def layers(digest: str) -> list[str]:
+    """Digests of an image's layers, the lowest first."""
+    return [layer["digest"] for layer in _read(digest)["layers"]]
 
 
 def add_directory(directory: Path) -> str:

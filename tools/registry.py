@@ -209,16 +209,20 @@ def _create(client: MlflowClient, registration: Registration, bundle_digest: str
 def _log_model(registration: Registration) -> Any:
     import mlflow  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
+    from mlflow.types import DataType  # noqa: PLC0415
 
     from services.inference.runtimes import mlflow_loader  # noqa: PLC0415
 
-    example = json.loads((registration.bundle / "input_example.json").read_text())
+    example = pd.DataFrame(json.loads((registration.bundle / "input_example.json").read_text()))
+    signature = _signature(registration.bundle)
+    # JSON writes 10.0 as 10; MLflow does not take an integer for a double.
+    doubles = [column.name for column in signature.inputs if column.type == DataType.double]
     return mlflow.pyfunc.log_model(
         name=registration.name,
         loader_module=mlflow_loader.NAME,
         data_path=str(registration.bundle),
-        signature=_signature(registration.bundle),
-        input_example=pd.DataFrame(example),
+        signature=signature,
+        input_example=example.astype(dict.fromkeys(doubles, "float64")),
         pip_requirements=list(REQUIREMENTS),
     )
 

@@ -24,6 +24,7 @@ PROGRAMS_ENV = frozenset(
         Env.MLFLOW_TRACKING_URI,
         Env.MLFLOW_DIRECT_DOWNLOAD,
         Env.HTTP_PORT,
+        Env.GRPC_PORT,
         Env.HTTP_HOST,
     }
 )

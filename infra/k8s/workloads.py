@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Labels = Mapping[str, str]
 
+GRPC = "grpc"
+"""Name of a port that speaks gRPC; every other speaks HTTP."""
+
 SCRATCH = "/tmp"  # noqa: S108 (a volume of the pod's own, mounted there because programs expect it)
 """The one writable directory of a container without volumes; also its home."""
 
@@ -128,9 +131,14 @@ def service(name: str, namespace: pulumi.Input[str], labels: Labels, ports: Mapp
         "spec": {
             "type": "ClusterIP",
             "selector": dict(labels),
-            # The mesh reads the protocol from the port.
             "ports": [
-                {"name": port, "port": number, "targetPort": port, "protocol": "TCP", "appProtocol": "http"}
+                {
+                    "name": port,
+                    "port": number,
+                    "targetPort": port,
+                    "protocol": "TCP",
+                    "appProtocol": GRPC if port == GRPC else "http",  # the mesh reads the protocol from here
+                }
                 for port, number in ports.items()
             ],
         },

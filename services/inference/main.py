@@ -1,12 +1,12 @@
-"""The process: settings → logs → HTTP → model → serve → drain.
+"""The process: settings → logs → HTTP and gRPC → model → serve → drain.
 
 1. settings are read; a wrong one ends the process with its name
-2. the HTTP port opens: live at once, ready not yet
+2. the ports open, HTTP's and gRPC's: live at once, ready not yet
 3. the model is fetched, verified, loaded and warmed up on a thread
 4. ready: the catalog has the pipeline
-5. SIGTERM: readiness off, the port closes, accepted requests finish within the grace period
+5. SIGTERM: readiness off, the ports close, accepted requests finish within the grace period
 
-Where 1 or 3 fails the process exits with code 1, with one line on standard error and in the
+Where 1, 2 or 3 fails the process exits with code 1, with one line on standard error and in the
 termination log, which Kubernetes shows as the pod's reason.
 """
 
@@ -15,10 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,60 +27,67 @@ import uvloop
 from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
+from services.contract import Env
+from services.inference.adapters.grpc.server import GrpcServer
+from services.inference.adapters.grpc.service import InferenceService
 from services.inference.adapters.http.accounts import Accounts
 from services.inference.adapters.http.app import create_app
 from services.inference.adapters.http.direct import direct_protocol
 from services.inference.adapters.http.exchange import Exchange
 from services.inference.adapters.http.metrics import Metrics
 from services.inference.core.batcher import BatchLimits
-from services.inference.core.catalog import Catalog
-from services.inference.core.errors import InferenceError
-from services.inference.core.pipeline import Pipeline
-from services.inference.core.schema import ModelInfo
+from services.inference.core.catalog import Catalog, ModelSpec
+from services.inference.core.errors import InvalidArtifact, ShuttingDown
 from services.inference.logs import configure_logs
-from services.inference.runtimes.detect import load_runtime
-from services.inference.runtimes.sources.fetch import Origin, fetch
+from services.inference.runtimes.loader import ArtifactLoader
+from services.inference.runtimes.models_file import read_models
 from services.inference.settings import Settings, prepare_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
 _log = structlog.stdlib.get_logger("slipway.main")
 
+SIGNAL_SECONDS = 0.1
+"""Between two looks for a second signal, as uvicorn has it."""
 
-def load_model(settings: Settings) -> Pipeline:
-    """Fetch, verify, load and warm up; blocks. Errors are `LoadError`."""
-    artifact = fetch(
-        Origin(
+
+def models(settings: Settings) -> list[ModelSpec]:
+    """What to serve: the models file where there is one, else the one model of the settings."""
+    if settings.models_file is not None:
+        return read_models(settings.models_file)
+    if settings.model_name is None or settings.model_uri is None:
+        raise AssertionError("settings name a model where they name no file")
+    return [
+        ModelSpec(
+            name=settings.model_name,
             uri=settings.model_uri,
             digest=settings.model_digest,
             version=settings.model_version,
-            tracking_uri=settings.mlflow_tracking_uri,
-            s3_endpoint_url=settings.s3_endpoint_url,
-        ),
-        settings.cache_dir,
-    )
-    runtime = load_runtime(artifact, settings.torch_threads)
-    info = ModelInfo(
-        name=settings.model_name,
-        version=artifact.version,
+            pinned=True,
+        )
+    ]
+
+
+def loader(settings: Settings) -> ArtifactLoader:
+    """Loads models as the settings say."""
+    return ArtifactLoader(
+        cache=settings.cache_dir,
         release=settings.release,
-        digest=artifact.digest,
-        metadata=runtime.metadata,
+        limits=BatchLimits(max_rows=settings.max_batch_rows, max_queued_rows=settings.max_queued_rows),
+        torch_threads=settings.torch_threads,
+        tracking_uri=settings.mlflow_tracking_uri,
+        s3_endpoint_url=settings.s3_endpoint_url,
     )
-    limits = BatchLimits(max_rows=settings.max_batch_rows, max_queued_rows=settings.max_queued_rows)
-    pipeline = Pipeline(runtime, info, limits)
-    pipeline.warm_up()
-    return pipeline
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with readiness going off first and a drained process ending with code 0."""
+    """uvicorn and gRPC as one: readiness goes off first, both drain together, and the process ends with code 0."""
 
-    def __init__(self, config: uvicorn.Config, catalog: Catalog) -> None:
+    def __init__(self, config: uvicorn.Config, catalog: Catalog, grpc_server: GrpcServer) -> None:
         super().__init__(config)
         self._catalog = catalog
+        self._grpc = grpc_server
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's signature
         """First signal: drain. Second: leave now."""
@@ -89,82 +95,87 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close both ports, then wait for what was accepted there; a second signal ends the wait."""
+        self._catalog.drain()
+        stopping = asyncio.create_task(self._grpc.stop(self.config.timeout_graceful_shutdown or 0))
+        await super().shutdown(sockets)
+        while not stopping.done():
+            if self.force_exit:
+                await self._grpc.stop(0)
+            await asyncio.wait((stopping,), timeout=SIGNAL_SECONDS)
 
-async def serve(settings: Settings, listening: socket.socket) -> str:
-    """Serve on a bound socket until told to stop.
 
-    The result is why the model could not be loaded, empty where it could.
+async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.socket) -> str:
+    """Serve HTTP on a bound socket, and gRPC, until told to stop.
+
+    The result is why gRPC's port could not be had or the model not be loaded, empty where both went well.
     """
-    catalog = Catalog(settings.model_name, settings.release)
-    metrics = Metrics.of(catalog)
+    metrics = Metrics(specs[0].name, settings.release)
+    catalog = Catalog(
+        specs,
+        loader(settings),
+        release=settings.release,
+        memory_bytes=settings.model_memory_bytes,
+        observer=metrics,
+    )
+    catalog.drain_seconds = settings.drain_seconds
+    token = settings.repository_token.get_secret_value() if settings.repository_token else None
     accounts = Accounts(metrics, settings.release, log_all=settings.access_log == "all")
     exchange = Exchange(catalog, settings.max_body_bytes, metrics.rows.inc)
     config = uvicorn.Config(
-        create_app(exchange, metrics, accounts),
+        create_app(exchange, metrics, accounts, repository_token=token),
         http=direct_protocol(exchange, accounts),
         ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    server = _Server(config, catalog)
+    service = InferenceService(catalog, accounts, metrics.rows.inc, repository_token=token)
+    grpc_server = GrpcServer(service, catalog, settings.max_body_bytes)
+    try:
+        grpc_port = grpc_server.listen(settings.http_host, settings.grpc_port)
+    except OSError as error:
+        return _taken(settings.http_host, settings.grpc_port, error, Env.GRPC_PORT)
+    await grpc_server.start()
+    _log.info("listening", host=settings.http_host, port=listening.getsockname()[1], grpc_port=grpc_port)
+    server = _Server(config, catalog, grpc_server)
     serving = asyncio.create_task(server.serve([listening]))
-    failure = await _load(settings, catalog, metrics, serving)
+    failure = await _start(catalog, serving)
     if failure:
         server.should_exit = True
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    following = asyncio.create_task(_follow(catalog, settings.refresh_seconds, asked))
     await serving
+    await grpc_server.stop(0)  # where the signal came before uvicorn was up, its shutdown has not done it
+    following.cancel()
     await catalog.close(settings.drain_seconds)
     return failure
 
 
-async def _load(settings: Settings, catalog: Catalog, metrics: Metrics, serving: asyncio.Task[None]) -> str:
-    started = time.perf_counter()
-    loading = _in_background(lambda: load_model(settings))
+async def _start(catalog: Catalog, serving: asyncio.Task[None]) -> str:
+    """Load the models; the result is why that failed, empty where it did not or the process was told to stop."""
+    loading = asyncio.create_task(catalog.start())
     await asyncio.wait((loading, serving), return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():  # told to stop while loading
+        loading.cancel()
         return ""
-    try:
-        pipeline = loading.result()
-    except InferenceError as error:
+    error = loading.exception()
+    if error is not None and not isinstance(error, ShuttingDown):
         return str(error)
-    except Exception as error:  # noqa: BLE001  # code of a model can raise anything; it is logged whole
-        _log.exception("model cannot be loaded")
-        return f"model {settings.model_uri}: {type(error).__name__}: {error}".splitlines()[0]
-    seconds = time.perf_counter() - started
-    metrics.load_seconds.set(seconds)
-    catalog.add(pipeline)
-    _log.info(
-        "ready",
-        model=catalog.name,
-        version=pipeline.info.version,
-        release=catalog.release,
-        digest=pipeline.info.digest,
-        seconds=round(seconds, 3),
-    )
+    _log.info("ready", models=catalog.names, release=catalog.release)
     return ""
 
 
-def _in_background(call: Callable[[], Pipeline]) -> asyncio.Future[Pipeline]:
-    """Call on a daemon thread: unlike an executor's, it does not keep a process alive that was told to stop."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Pipeline] = loop.create_future()
-
-    def settle(result: Pipeline | None, error: Exception | None) -> None:
-        if error is not None:
-            done.set_exception(error)
-        elif result is not None:
-            done.set_result(result)
-
-    def run() -> None:
-        try:
-            outcome: tuple[Pipeline | None, Exception | None] = (call(), None)
-        except Exception as error:  # noqa: BLE001  # handed to the one that waits
-            outcome = (None, error)
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
-            loop.call_soon_threadsafe(settle, *outcome)
-
-    threading.Thread(target=run, name="load-model", daemon=True).start()
-    return done
+async def _follow(catalog: Catalog, refresh_seconds: float, asked: asyncio.Event) -> None:
+    """Look at aliases again and again, at intervals and when SIGHUP asks for it."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(refresh_seconds):
+                await asked.wait()
+        asked.clear()
+        await catalog.refresh()
 
 
 def main() -> int:
@@ -179,16 +190,22 @@ def main() -> int:
     except OSError as error:
         return _refuse(f"cache {settings.cache_dir}: {error.strerror} → it is writable → mount a volume", settings)
     configure_logs(settings.log_level)
+    try:
+        specs = models(settings)
+    except InvalidArtifact as error:
+        return _refuse(str(error), settings)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every one of ours, which nothing reads
     try:
         listening = socket.create_server((settings.http_host, settings.http_port), backlog=2048)
     except OSError as error:
-        where = f"{settings.http_host}:{settings.http_port}"
-        return _refuse(f"port {where}: {error.strerror} → it is free → set SLIPWAY_HTTP_PORT to another", settings)
-    _log.info("listening", host=settings.http_host, port=listening.getsockname()[1])
+        return _refuse(_taken(settings.http_host, settings.http_port, error, Env.HTTP_PORT), settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        failure = runner.run(serve(settings, listening))
+        failure = runner.run(serve(settings, specs, listening))
     return _refuse(failure, settings) if failure else 0
+
+
+def _taken(host: str, port: int, error: OSError, variable: Env) -> str:
+    return f"port {host}:{port}: {error.strerror} → it is free → set {variable} to another"
 
 
 def _refuse(reason: str, settings: Settings | None) -> int:

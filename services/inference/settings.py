@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, StringConstraints
+from pydantic import Field, PositiveInt, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from services.contract import HTTP_PORT, Env
+from services.contract import GRPC_PORT, HTTP_PORT, Env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,17 +22,23 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,1
 """A name that is safe in a path, a label and a header."""
 
 
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+"""`contract.artifact_digest` of an artifact."""
+
+
 class Settings(BaseSettings):
     """Validated settings; a missing or wrong one ends the process with its variable's name."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
 
-    model_name: Name = Field(validation_alias=Env.MODEL_NAME)
-    model_uri: str = Field(validation_alias=Env.MODEL_URI, min_length=1)
-    model_digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
-        None, validation_alias=Env.MODEL_DIGEST
-    )
+    model_name: Name | None = Field(None, validation_alias=Env.MODEL_NAME)
+    model_uri: Annotated[str, StringConstraints(min_length=1)] | None = Field(None, validation_alias=Env.MODEL_URI)
+    model_digest: Digest | None = Field(None, validation_alias=Env.MODEL_DIGEST)
     model_version: Name | None = Field(None, validation_alias=Env.MODEL_VERSION)
+    models_file: Path | None = Field(None, validation_alias=Env.MODELS_FILE)
+    model_memory_bytes: PositiveInt | None = Field(None, validation_alias=Env.MODEL_MEMORY_BYTES)
+    refresh_seconds: Annotated[float, Field(gt=0)] = Field(60.0, validation_alias=Env.REFRESH_SECONDS)
+    repository_token: SecretStr | None = Field(None, validation_alias=Env.REPOSITORY_TOKEN, min_length=16)
     release: Name = Field("local", validation_alias=Env.RELEASE)
     cache_dir: Path = Field(Path("/var/cache/slipway"), validation_alias=Env.CACHE_DIR)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias=Env.LOG_LEVEL)
@@ -40,6 +46,7 @@ class Settings(BaseSettings):
     torch_threads: PositiveInt = Field(1, validation_alias=Env.TORCH_THREADS)
     http_host: str = Field("0.0.0.0", validation_alias=Env.HTTP_HOST)  # noqa: S104  # a pod is reached from outside
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(HTTP_PORT, validation_alias=Env.HTTP_PORT)
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = Field(GRPC_PORT, validation_alias=Env.GRPC_PORT)
     max_batch_rows: PositiveInt = Field(256, validation_alias=Env.MAX_BATCH_ROWS)
     max_queued_rows: PositiveInt = Field(4096, validation_alias=Env.MAX_QUEUED_ROWS)
     max_body_bytes: PositiveInt = Field(16 * 1024 * 1024, validation_alias=Env.MAX_BODY_BYTES)
@@ -47,6 +54,20 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = Field(None, validation_alias=Env.MLFLOW_TRACKING_URI)
     s3_endpoint_url: str | None = Field(None, validation_alias=Env.S3_ENDPOINT_URL)
     termination_log: Path = Field(Path("/dev/termination-log"), validation_alias=Env.TERMINATION_LOG)
+
+    @model_validator(mode="after")
+    def _has_a_model(self) -> Self:
+        given = [
+            variable
+            for variable, value in ((Env.MODEL_NAME, self.model_name), (Env.MODEL_URI, self.model_uri))
+            if value
+        ]
+        if self.models_file is None and len(given) < 2:  # noqa: PLR2004  # name and URI
+            missing = next(v for v in (Env.MODEL_NAME, Env.MODEL_URI) if v not in given)
+            raise ValueError(f"{missing}: missing → a process serves one model, or those of {Env.MODELS_FILE}")
+        if self.models_file is not None and given:
+            raise ValueError(f"{given[0]} and {Env.MODELS_FILE}: both given → one of the two says what is served")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -6,7 +6,7 @@ import pytest
 from infra.config.models import PROGRAMS_ENV
 from infra.deploy import deploy
 from infra.serving.realtime import release as manifests
-from services.contract import HTTP_PORT, Env, Route
+from services.contract import GRPC_PORT, HTTP_PORT, Env, Route
 from services.inference.settings import Settings
 from tests.infra.recording import DIGEST, RECORDS, realtime, record, resolve_without_registry, resolved, stack
 
@@ -57,6 +57,7 @@ def test_the_service_accepts_the_environment_that_is_rendered_for_it(monkeypatch
     assert settings.torch_threads == 2
     assert settings.mlflow_tracking_uri == "http://mlflow.slipway-platform.svc.cluster.local:5000"
     assert settings.http_port == HTTP_PORT, "probes and the Service expect it there"
+    assert settings.grpc_port == GRPC_PORT, "the Service expects it there"
     assert settings.drain_seconds < manifests.DRAIN_SECONDS, "accepted requests must end before the pod is killed"
 
 
@@ -85,7 +86,8 @@ def test_a_releases_own_variables_and_image_reach_its_container():
 
 def test_probes_ask_the_routes_of_the_contract_at_the_port_of_the_contract():
     container = container_of(deployed())
-    assert container["ports"] == [{"name": "http", "containerPort": HTTP_PORT}]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": HTTP_PORT, "grpc": GRPC_PORT}
     assert container["startupProbe"]["httpGet"] == {"path": Route.READY, "port": "http"}
     assert container["readinessProbe"]["httpGet"] == {"path": Route.READY, "port": "http"}
     assert container["livenessProbe"]["httpGet"] == {"path": Route.LIVE, "port": "http"}
@@ -158,6 +160,14 @@ def test_services_select_the_pods_of_their_own_release_only():
         assert matching == [name]
 
 
+def test_the_service_tells_the_mesh_which_port_speaks_grpc():
+    recorded = deployed()
+    ports = {port["name"]: port for port in recorded.one("Service", "fraud-v1")["spec"]["ports"]}
+    assert {name: port["appProtocol"] for name, port in ports.items()} == {"http": "http", "grpc": "grpc"}
+    named = {port["name"] for port in container_of(recorded)["ports"]}
+    assert {port["targetPort"] for port in ports.values()} <= named, "a target port is a name of the container's"
+
+
 def test_the_disruption_budget_never_blocks_the_drain_of_a_node():
     spec = deployed().one("PodDisruptionBudget", "fraud-v1")["spec"]
     assert spec["maxUnavailable"] == 1
@@ -184,7 +194,7 @@ def test_models_reach_the_registry_and_nothing_else():
     assert egress["ports"] == [{"protocol": "TCP", "port": 5000}]
     assert egress["to"][0]["podSelector"] == {"matchLabels": {"app.kubernetes.io/name": "mlflow"}}
     [ingress] = policy["ingress"]
-    assert ingress["ports"] == [{"protocol": "TCP", "port": HTTP_PORT}]
+    assert ingress["ports"] == [{"protocol": "TCP", "port": HTTP_PORT}, {"protocol": "TCP", "port": GRPC_PORT}]
 
 
 def test_a_failing_registration_fails_the_program():

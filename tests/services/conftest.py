@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -25,6 +26,8 @@ def pytest_configure(config):
     for line in (
         # MLflow warns about its own types when it is imported.
         "ignore:.*Any type hint is inferred as AnyType:UserWarning",
+        # The service ignores it too: columns are in the order of the signature.
+        "ignore:X does not have valid feature names",
         # MLflow reads an input example in a way that pandas 4 will not have.
         "ignore:Operation with range is deprecated",
     ):
@@ -70,7 +73,7 @@ class Process:
 
 
 class Service(Process):
-    """`python -m services.inference.main` on a port of the system's choice."""
+    """`python -m services.inference.main` on ports of the system's choice."""
 
     def __init__(self, directory: Path, settings: dict):
         self.cache = directory / "cache"
@@ -83,17 +86,20 @@ class Service(Process):
             Env.CACHE_DIR: self.cache,
             Env.HTTP_HOST: "127.0.0.1",
             Env.HTTP_PORT: 0,
+            Env.GRPC_PORT: 0,
             Env.TERMINATION_LOG: self.termination_log,
         }
         chosen = {str(key): str(value) for key, value in {**defaults, **settings}.items() if value is not None}
         kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH", "LANG") if key in os.environ}
         super().__init__([sys.executable, "-m", "services.inference.main"], directory, {**kept, **chosen})
-        self._url = ""
 
-    @property
+    @cached_property
     def url(self) -> str:
-        self._url = self._url or self.until(self._listening, "the service does not listen")
-        return self._url
+        return f"http://127.0.0.1:{self._ports['port']}"
+
+    @cached_property
+    def grpc_target(self) -> str:
+        return f"127.0.0.1:{self._ports['grpc_port']}"
 
     def ready(self):
         self.until(lambda: self._probe("/v2/health/ready") == 200 or None, "the service does not get ready")
@@ -102,10 +108,14 @@ class Service(Process):
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30)
 
+    @cached_property
+    def _ports(self) -> dict:
+        return self.until(self._listening, "the service does not listen")
+
     def _listening(self):
         for line in self.stdout.read_text().splitlines():
             if line.startswith("{") and (event := json.loads(line))["event"] == "listening":
-                return f"http://127.0.0.1:{event['port']}"
+                return event
         return None
 
     def _probe(self, path: str):

@@ -7,7 +7,11 @@ import pytest
 import torch
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, Schema
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from services.contract import directory_digest
 from services.inference.core.errors import InvalidValue, UntrustedArtifact
@@ -48,6 +52,34 @@ def test_a_scikit_learn_model_answers_as_in_the_process_that_made_it(forest):
     assert found["prediction"].tolist() == expected.tolist()
     with pytest.raises(InvalidValue, match="'temperature'"):
         runtime.predict(Rows(frame.to_numpy(dtype=float)), (("temperature", 1),))
+
+
+def test_a_classifier_answers_its_probabilities_too(forest):
+    directory, frame, _ = forest
+    runtime = load_runtime(artifact(directory), threads=1)
+    assert runtime.metadata.platform == "mlflow_sklearn"
+    model = mlflow.sklearn.load_model(directory)
+    found = runtime.predict(runtime.transform(Rows(frame.to_numpy(dtype=float))), ())
+    assert found["probability"].tolist() == model.predict_proba(frame)[:, 1].tolist()
+    assert runtime.metadata.score == "probability"
+
+
+def test_a_pipeline_that_picks_columns_by_name_gets_a_frame(forest, tmp_path):
+    _, frame, _ = forest
+    picking = ColumnTransformer([("one", StandardScaler(), ["items"])])
+    model = make_pipeline(picking, LinearRegression()).fit(frame, frame["amount"])
+    signature = ModelSignature(Schema([ColSpec("double", "amount"), ColSpec("long", "items")]))
+    mlflow.sklearn.save_model(
+        model,
+        tmp_path / "model",
+        serialization_format="cloudpickle",
+        signature=signature,
+        pip_requirements=["scikit-learn"],
+    )
+    runtime = load_runtime(artifact(tmp_path / "model"), threads=1)
+    assert runtime.metadata.platform == "mlflow_pyfunc"
+    found = runtime.predict(runtime.transform(Rows(frame.to_numpy(dtype=float))), ())
+    assert found["prediction"] == pytest.approx(model.predict(frame))
 
 
 def test_a_pickled_flavour_is_refused_without_a_verified_digest(forest):

@@ -10,7 +10,7 @@ from infra import names
 from infra.k8s import network, probes, workloads
 from infra.k8s.manifest import Manifest, metadata
 from infra.k8s.quantities import cores
-from services.contract import HTTP_PORT, Env, Route
+from services.contract import GRPC_PORT, HTTP_PORT, Env, Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 HTTP = "http"
 """Name of the port, by which probes and Services refer to it."""
+
+PORTS = {HTTP: HTTP_PORT, workloads.GRPC: GRPC_PORT}
+"""Ports of the pods and of their Service, by name."""
 
 CACHE = "/cache"
 """Where the service keeps the artifact it downloaded."""
@@ -125,7 +128,7 @@ def served(resolved: ResolvedModel) -> dict[str, str]:
 
 def service(spec: ReleaseSpec) -> Manifest:
     """The Service of the release's pods."""
-    return workloads.service(spec.name, spec.namespace, spec.labels, {HTTP: HTTP_PORT})
+    return workloads.service(spec.name, spec.namespace, spec.labels, PORTS)
 
 
 def network_policy(
@@ -141,7 +144,7 @@ def network_policy(
         model,
         namespace,
         model_labels(model),
-        ingress=[network.flow("from", [network.namespace_peer(gateway_namespace)], [HTTP_PORT])],
+        ingress=[network.flow("from", [network.namespace_peer(gateway_namespace)], list(PORTS.values()))],
         egress=[network.flow("to", [mlflow], [registry_port])],
     )
 
@@ -169,7 +172,7 @@ def _container(spec: ReleaseSpec) -> Manifest:
         workloads.resources(limits.cpu, limits.cpu_limit, limits.memory),
         {"cache": CACHE, "scratch": workloads.SCRATCH},
         env=workloads.env(environment(spec)),
-        ports=[{"name": HTTP, "containerPort": HTTP_PORT}],
+        ports=[{"name": name, "containerPort": port} for name, port in PORTS.items()],
         startupProbe=probes.startup(Route.READY, HTTP, within=spec.settings.startup_seconds),
         readinessProbe=probes.readiness(Route.READY, HTTP),
         livenessProbe=probes.liveness(Route.LIVE, HTTP),

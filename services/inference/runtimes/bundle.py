@@ -1,7 +1,8 @@
 """The bundle: `config.yaml`, `model.pt` (TorchScript) and, optionally, `transformer.json`.
 
 Nothing in it is a pickle that Python runs: TorchScript is read by libtorch, the rest is text. It
-may therefore be served without a digest, from a plain directory.
+may therefore be served without a digest, from a plain directory. The exception is a
+`transformer.pkl` instead of the JSON one, read only where `manifest.json` names its digest.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from services.inference.core.errors import InferenceError, InvalidArtifact, Pred
 from services.inference.core.schema import DATATYPES, Feature, ModelMetadata, Schema, Task, TensorSpec
 from services.inference.core.transformer import Transformer
 from services.inference.core.types import Rows
+from services.inference.runtimes import pickled_transformer
+from services.inference.runtimes.pickled_transformer import PickledTransformer
 from services.inference.runtimes.torch_module import TorchModule, results
 
 if TYPE_CHECKING:
@@ -100,7 +103,12 @@ class BundleConfig(BaseModel):
 class BundleRuntime:
     """A bundle, loaded."""
 
-    def __init__(self, module: torch.jit.ScriptModule, config: BundleConfig, transformer: Transformer | None) -> None:
+    def __init__(
+        self,
+        module: torch.jit.ScriptModule,
+        config: BundleConfig,
+        transformer: Transformer | PickledTransformer | None,
+    ) -> None:
         self.config = config
         self._module = TorchModule(module)
         self._transformer = transformer
@@ -115,17 +123,7 @@ class BundleRuntime:
     def read(cls, directory: Path) -> Self:
         """`load` from a bare directory."""
         config = read_config(directory / CONFIG)
-        path = directory / TRANSFORMER
-        transformer = Transformer.read(path) if path.is_file() else None
-        if (
-            transformer is not None
-            and (names := tuple(f.name for f in transformer.features)) != config.required_features
-        ):
-            raise InvalidArtifact(
-                f"{TRANSFORMER} takes {len(names)} columns, {CONFIG} requires {len(config.required_features)} features",
-                "both name the same features in the same order",
-                "write the bundle again",
-            )
+        transformer = _transformer(directory, config)
         runtime = cls(_module(directory / MODEL), config, transformer)
         runtime.try_example(directory / EXAMPLE)
         return runtime
@@ -188,6 +186,22 @@ def read_config(path: Path) -> BundleConfig:
         ) from error
 
 
+def _transformer(directory: Path, config: BundleConfig) -> Transformer | PickledTransformer | None:
+    """The fitted transformer of a bundle of features, where there is one; the declarative one goes first."""
+    path = directory / TRANSFORMER
+    if not path.is_file():
+        pickled = (directory / pickled_transformer.FILE).is_file()
+        return PickledTransformer.read(directory, config.required_features) if pickled else None
+    transformer = Transformer.read(path)
+    if (names := tuple(f.name for f in transformer.features)) != config.required_features:
+        raise InvalidArtifact(
+            f"{TRANSFORMER} takes {len(names)} columns, {CONFIG} requires {len(config.required_features)} features",
+            "both name the same features in the same order",
+            "write the bundle again",
+        )
+    return transformer
+
+
 def _module(path: Path) -> torch.jit.ScriptModule:
     import torch  # noqa: PLC0415  # seconds of import
 
@@ -205,15 +219,15 @@ def _module(path: Path) -> torch.jit.ScriptModule:
     return module  # type: ignore[no-any-return]
 
 
-def _metadata(config: BundleConfig, transformer: Transformer | None) -> ModelMetadata:
+def _metadata(config: BundleConfig, transformer: Transformer | PickledTransformer | None) -> ModelMetadata:
     if isinstance(config.outputs, tuple):
         schema = Schema(tensors=tuple(tensor.spec for tensor in config.inputs))
         outputs = tuple(tensor.spec for tensor in config.outputs)
         return ModelMetadata(
             platform="torchscript", schema=schema, outputs=outputs, score=outputs[0].name, example=schema.zeros()
         )
-    features = transformer.features if transformer else tuple(Feature(name=name) for name in config.required_features)
-    schema = Schema(features)
+    declared = transformer if isinstance(transformer, Transformer) else None
+    schema = Schema(declared.features if declared else tuple(Feature(name=name) for name in config.required_features))
     return ModelMetadata(
         platform="torchscript",
         schema=schema,
@@ -221,7 +235,7 @@ def _metadata(config: BundleConfig, transformer: Transformer | None) -> ModelMet
         score="probability" if config.task is Task.BINARY else "prediction",
         task=config.task,
         threshold=config.threshold,
-        example=transformer.example() if transformer else schema.zeros(),
+        example=declared.example() if declared else schema.zeros(),
     )
 
 

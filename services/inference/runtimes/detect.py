@@ -5,27 +5,42 @@
 | `config.yaml`                                    | bundle          | no: text and TorchScript |
 | `MLmodel` with our loader, its data a bundle     | bundle          | no                      |
 | `MLmodel` with the pytorch flavour, tensor input | MLflow pytorch  | yes: a pickle           |
+| `MLmodel` with the sklearn flavour, numbers only | MLflow sklearn  | yes: a pickle           |
 | any other `MLmodel`                              | MLflow pyfunc   | yes: pickles and code   |
+| `config.yaml` of slipway-python/1                | python model    | yes: code               |
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from services.inference.core.errors import InvalidArtifact, UntrustedArtifact
-from services.inference.runtimes import mlflow_loader
+from services.inference.runtimes import mlflow_loader, mlflow_sklearn
 from services.inference.runtimes.bundle import CONFIG, BundleRuntime
 from services.inference.runtimes.mlflow_pyfunc import PyfuncRuntime
 from services.inference.runtimes.mlflow_pytorch import PytorchRuntime
+from services.inference.runtimes.mlflow_sklearn import SklearnRuntime
 from services.inference.runtimes.mlmodel import FILE, MlModel, read_mlmodel
+from services.inference.runtimes.python_model import PythonRuntime, is_python_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from services.inference.core.runtime import Artifact, Runtime
+
+
+def import_framework(artifact: Artifact) -> None:
+    """Import what will load the model, where the files tell."""
+    if (artifact.directory / CONFIG).is_file():
+        importlib.import_module("torch")
+    elif (artifact.directory / FILE).is_file():
+        flavors = read_mlmodel(artifact.directory).flavors
+        importlib.import_module("mlflow.pytorch" if "pytorch" in flavors else "mlflow.pyfunc")
 
 
 def load_runtime(artifact: Artifact, threads: int) -> Runtime:
@@ -41,6 +56,9 @@ def load_runtime(artifact: Artifact, threads: int) -> Runtime:
 
 def _load(artifact: Artifact) -> Runtime:
     directory = artifact.directory
+    if is_python_model(directory / CONFIG):
+        _require_digest(artifact, "the artifact is a Python model")
+        return PythonRuntime.load(artifact)
     if (directory / CONFIG).is_file():
         return BundleRuntime.load(artifact)
     if not (directory / FILE).is_file():
@@ -53,13 +71,22 @@ def _load(artifact: Artifact) -> Runtime:
     bundle = _bundle_inside(directory, model)
     if bundle is not None:
         return BundleRuntime.load(replace(artifact, directory=bundle))
+    _require_digest(artifact, f"the artifact has MLflow flavours {', '.join(sorted(model.flavors))}")
+    if "pytorch" in model.flavors:
+        return PytorchRuntime.load(artifact)
+    if mlflow_sklearn.takes(model):
+        with contextlib.suppress(InvalidArtifact):  # it does not take a matrix: pyfunc says what is wrong if it is more
+            return SklearnRuntime.load(artifact)
+    return PyfuncRuntime.load(artifact)
+
+
+def _require_digest(artifact: Artifact, what: str) -> None:
     if not artifact.verified:
         raise UntrustedArtifact(
-            f"the artifact has MLflow flavours {', '.join(sorted(model.flavors))}",
+            what,
             "code and pickles are read only where a digest vouches for them",
             "set SLIPWAY_MODEL_DIGEST to the artifact's digest",
         )
-    return (PytorchRuntime if "pytorch" in model.flavors else PyfuncRuntime).load(artifact)
 
 
 def _bundle_inside(directory: Path, model: MlModel) -> Path | None:

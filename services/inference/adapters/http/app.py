@@ -11,6 +11,7 @@ from services.inference.adapters.http.errors import on_error
 from services.inference.adapters.http.infer import Inference
 from services.inference.adapters.http.middleware import Envelope
 from services.inference.adapters.http.predict import operations_router, predict_router
+from services.inference.adapters.http.repository import repository_router
 from services.inference.adapters.http.v1 import v1_router
 from services.inference.adapters.http.v2 import v2_router
 from services.inference.core.errors import InferenceError
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from services.inference.adapters.http.metrics import Metrics
 
 
-def create_app(exchange: Exchange, metrics: Metrics, accounts: Accounts) -> FastAPI:
+def create_app(
+    exchange: Exchange, metrics: Metrics, accounts: Accounts, *, repository_token: str | None = None
+) -> FastAPI:
     """Every protocol over one catalog."""
     catalog = exchange.catalog
     app = FastAPI(
@@ -35,6 +38,7 @@ def create_app(exchange: Exchange, metrics: Metrics, accounts: Accounts) -> Fast
         predict_router(inference),
         v1_router(inference),
         v2_router(inference),
+        repository_router(catalog, repository_token),
         operations_router(catalog, metrics),
     ):
         app.include_router(router)

@@ -13,6 +13,7 @@ from services.inference.core.errors import (
     DeadlineExceeded,
     InferenceError,
     InvalidRequest,
+    LoadError,
     MalformedBody,
     ModelNotFound,
     Overloaded,
@@ -65,6 +66,7 @@ def status_of(error: Exception, protocol: str) -> int:
         (Overloaded, 429),
         (DeadlineExceeded, 504),
         (Unavailable, 503),
+        (LoadError, 503),
     )
     return next((status for kind, status in table if isinstance(error, kind)), 500)
 

@@ -13,6 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.inference.adapters.http.errors import PREDICT, V1, V2, Reply, describe
+from services.inference.core.catalog import NotLoaded
 from services.inference.core.codec import Body, PredictCodec, V1Codec, V2Codec
 from services.inference.core.errors import InvalidValue, MalformedBody, RequestTooLarge
 from services.inference.core.pipeline import LARGE_BODY_BYTES
@@ -78,7 +79,9 @@ class Exchange:
             pipeline = self.catalog.get(endpoint.model, endpoint.version)
             json_bytes = _json_bytes(headers)
             if b"content-encoding" in headers or len(body) > LARGE_BODY_BYTES:
-                return self._later(self._infer(pipeline, endpoint, headers, body, json_bytes, respond))
+                return self._later(self._infer(endpoint, headers, body, respond))
+        except NotLoaded:
+            return self._later(self._infer(endpoint, headers, body, respond))
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             respond(describe(error, endpoint.protocol, request_id))
             return None
@@ -90,18 +93,14 @@ class Exchange:
         return None if work is None or work.done is None else _canceller(pipeline, work)
 
     async def _infer(
-        self,
-        pipeline: Pipeline,
-        endpoint: Endpoint,
-        headers: Headers,
-        body: bytes | bytearray,
-        json_bytes: int | None,
-        respond: Callable[[Reply], None],
+        self, endpoint: Endpoint, headers: Headers, body: bytes | bytearray, respond: Callable[[Reply], None]
     ) -> None:
-        """A request that is compressed or large: its body is read on a thread."""
+        """A request that is compressed or large, or the first of its model: bodies are read on a thread."""
         request_id = request_id_of(headers)
         outcome: tuple[Body, Response] | Exception
         try:
+            json_bytes = _json_bytes(headers)
+            pipeline = await self.catalog.load(endpoint.model, endpoint.version)
             if b"content-encoding" in headers:
                 body = await asyncio.to_thread(_decompressed, headers, body, self.max_body_bytes)
             outcome = await pipeline.infer(Body(body, json_bytes), endpoint.codec, request_id)

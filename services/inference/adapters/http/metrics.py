@@ -11,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from services.contract import Metric
 
 if TYPE_CHECKING:
-    from services.inference.core.catalog import Catalog
+    from services.inference.core.catalog import ModelSpec
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The oldest text format: every scraper reads it."""
@@ -46,19 +46,39 @@ class Metrics:
         self.rows = Counter(
             Metric.PREDICTED_ROWS.removesuffix("_total"), "Rows predicted.", names, registry=self._registry
         ).labels(**base)
-        self.load_seconds = Gauge(
+        self._load_seconds = Gauge(
             Metric.MODEL_LOAD,
-            "Time to fetch, verify, load and warm up the serving model.",
-            names,
+            "Time to fetch, verify, load and warm up a model.",
+            (*names, "version"),
             registry=self._registry,
-        ).labels(**base)
+        )
+        self._memory = Gauge(
+            Metric.MODEL_MEMORY, "Memory that a loaded model takes.", (*names, "version"), registry=self._registry
+        )
+        self._load_failures = Counter(
+            Metric.LOAD_FAILURES.removesuffix("_total"), "Loads that failed.", names, registry=self._registry
+        )
+        self._evictions = Counter(
+            Metric.EVICTIONS.removesuffix("_total"), "Models taken out for room.", names, registry=self._registry
+        )
         self._base = base
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    @classmethod
-    def of(cls, catalog: Catalog) -> Metrics:
-        """Metrics of one process's models."""
-        return cls(catalog.name, catalog.release)
+    def loaded(self, spec: ModelSpec, version: str, seconds: float, nbytes: int) -> None:
+        """A model has been loaded, in that time; `nbytes` is what it takes."""
+        labels = {**self._base, "model": spec.name, "version": version}
+        self._load_seconds.labels(**labels).set(seconds)
+        self._memory.labels(**labels).set(nbytes)
+
+    def load_failed(self, spec: ModelSpec) -> None:
+        """A load has failed."""
+        self._load_failures.labels(**{**self._base, "model": spec.name}).inc()
+
+    def evicted(self, spec: ModelSpec, version: str) -> None:
+        """A model has been taken out for room."""
+        labels = {**self._base, "model": spec.name}
+        self._evictions.labels(**labels).inc()
+        self._memory.labels(**labels, version=version).set(0)
 
     def answered(self, protocol: str, code: int, seconds: float) -> None:
         """Account for one request."""

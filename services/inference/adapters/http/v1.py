@@ -23,7 +23,7 @@ def v1_router(inference: Inference) -> APIRouter:
     @router.get("")
     async def models() -> Response:
         """Name the models."""
-        return _json({"models": [catalog.name]})
+        return _json({"models": catalog.names})
 
     @router.get("/{model}")
     async def ready(model: str) -> Response:

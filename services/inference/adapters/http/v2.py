@@ -43,7 +43,9 @@ def v2_router(inference: Inference) -> APIRouter:
     @router.get("/models/{model}/versions/{version}")
     async def metadata(model: str, version: str | None = None) -> Response:
         """Describe a model's inputs and outputs."""
-        return _json(_metadata(catalog.get(model, version).info))
+        pipeline = await catalog.load(model, version)
+        versions = [slot.version for slot in catalog.slots(model) if slot.version is not None]
+        return _json(_metadata(pipeline.info, versions))
 
     @router.get("/models/{model}/ready")
     @router.get("/models/{model}/versions/{version}/ready")
@@ -64,10 +66,10 @@ def v2_router(inference: Inference) -> APIRouter:
     return router
 
 
-def _metadata(info: ModelInfo) -> dict[str, Any]:
+def _metadata(info: ModelInfo, versions: list[str]) -> dict[str, Any]:
     return {
         "name": info.name,
-        "versions": [info.version],
+        "versions": versions,
         "platform": info.metadata.platform,
         "inputs": [{"name": i.name, "datatype": i.datatype, "shape": i.shape} for i in info.metadata.schema.inputs],
         "outputs": [{"name": o.name, "datatype": o.datatype, "shape": o.shape} for o in info.metadata.outputs],

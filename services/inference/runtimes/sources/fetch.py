@@ -62,7 +62,7 @@ def fetch(origin: Origin, cache: Path, backoff: Backoff | None = None) -> Artifa
     """Return the artifact's directory in the cache. Errors: `FetchFailed`, `DigestMismatch`."""
     backoff = backoff or Backoff()
     source = _source(origin)
-    located = _retried(source.locate, f"locate {origin.uri}", backoff)  # 1
+    located = locate(origin, backoff)  # 1
     root = cache / "artifacts"
     root.mkdir(parents=True, exist_ok=True)
     digest = _cached(root, origin.digest)  # 2
@@ -75,6 +75,11 @@ def fetch(origin: Origin, cache: Path, backoff: Backoff | None = None) -> Artifa
         verified=origin.digest is not None,
         version=origin.version or located.version or digest.removeprefix("sha256:")[:12],
     )
+
+
+def locate(origin: Origin, backoff: Backoff | None = None) -> Located:
+    """Where the artifact is now: an alias may point elsewhere than before. Errors: `FetchFailed`."""
+    return _retried(_source(origin).locate, f"locate {origin.uri}", backoff or Backoff())
 
 
 def _source(origin: Origin) -> Source:

@@ -1,0 +1,67 @@
+"""The list of models of a process that serves several: one YAML file, checked whole before anything is loaded.
+
+models:
+  - name: fraud
+    uri: models:/fraud/7
+    digest: sha256:…
+    pinned: true
+  - name: fraud
+    uri: models:/fraud@challenger
+    lazy: true
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from services.inference.core.catalog import ModelSpec
+from services.inference.core.errors import InvalidArtifact
+from services.inference.settings import Digest, Name  # noqa: TC001  # pydantic reads them
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    uri: Annotated[str, StringConstraints(min_length=1)]
+    digest: Digest | None = None
+    version: Name | None = None
+    default: bool = False
+    lazy: bool = False
+    pinned: bool = False
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: tuple[_Entry, ...] = Field(min_length=1)
+
+
+def read_models(path: Path) -> list[ModelSpec]:
+    """Read and check; `InvalidArtifact` names the entry and key that is wrong."""
+    try:
+        entries = _File.model_validate(yaml.safe_load(path.read_text())).models
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
+        raise InvalidArtifact(
+            f"SLIPWAY_MODELS_FILE {path}: {reason}", "it lists models, each with a name and a uri", "correct the file"
+        ) from error
+    for name in {entry.name for entry in entries}:
+        versions = [entry for entry in entries if entry.name == name]
+        places = [(entry.uri, entry.version) for entry in versions]
+        if sum(entry.default for entry in versions) > 1 or len(set(places)) != len(places):
+            raise InvalidArtifact(
+                f"SLIPWAY_MODELS_FILE {path}: model {name!r}",
+                "its versions differ, and at most one is the default",
+                "correct the file",
+            )
+    return [ModelSpec(**entry.model_dump()) for entry in entries]

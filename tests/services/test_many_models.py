@@ -1,0 +1,247 @@
+"""A process with several models: lazy, evicted, loaded by hand, and swapped when an alias moves, on real parts."""
+
+import asyncio
+import itertools
+import re
+import signal
+import warnings
+
+import httpx
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+
+from services.contract import Env, directory_digest
+from tools.registry import Registration, register_bundle
+
+TOKEN = "a-token-of-the-tests"
+AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
+
+
+def scaling_bundle(directory, factor):
+    """A module that multiplies by a number: which version has answered shows in every answer."""
+
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("factor", torch.tensor(float(factor)))
+            self.register_buffer("ballast", torch.zeros(10_000_000))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.factor
+
+    directory.mkdir(parents=True)
+    save(Scale(), directory)
+    tensor = {"datatype": "FP32", "shape": [-1, 2]}
+    config = {
+        "format": "slipway-bundle/1",
+        "name": "scale",
+        "inputs": [{"name": "x", **tensor}],
+        "outputs": [{"name": "y", **tensor}],
+    }
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    return directory
+
+
+def feature_bundle(directory, factor):
+    """The same of features, as a registry takes it: the sum of two times a number."""
+
+    class Scale(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("factor", torch.tensor(float(factor)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum(dim=1) * self.factor
+
+    directory.mkdir()
+    save(Scale(), directory)
+    config = {"format": "slipway-bundle/1", "name": "scale", "required_features": ["a", "b"], "task": "regression"}
+    (directory / "config.yaml").write_text(yaml.safe_dump({**config, "outputs": "values"}))
+    (directory / "input_example.json").write_text('[{"a": 1, "b": 10}]')
+    return directory
+
+
+def save(module, directory):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=FutureWarning)
+        torch.jit.script(module.eval()).save(str(directory / "model.pt"))
+
+
+def body(*values):
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": list(values)}]}
+
+
+def models_file(directory, *entries):
+    path = directory / "models.yaml"
+    path.write_text(yaml.safe_dump({"models": list(entries)}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bundles")
+    return {factor: scaling_bundle(root / str(factor), factor) for factor in (2, 3, 5)}
+
+
+@pytest.fixture(scope="module")
+def many(serve, bundles, tmp_path_factory):
+    """Two versions of one model, the first its default, and a lazy model."""
+    entries = [
+        {"name": "scale", "uri": str(bundles[2]), "version": "two", "default": True},
+        {"name": "scale", "uri": str(bundles[3]), "version": "three"},
+        {"name": "lazy", "uri": str(bundles[5]), "lazy": True, "digest": directory_digest(bundles[5])},
+        {"name": "broken", "uri": str(bundles[5].parent / "nowhere"), "lazy": True},
+    ]
+    path = models_file(tmp_path_factory.mktemp("many"), *entries)
+    return serve({Env.MODELS_FILE: path, Env.MODEL_NAME: None, Env.REPOSITORY_TOKEN: TOKEN}).ready()
+
+
+@pytest.fixture
+def client(many):
+    with many.client() as client:
+        yield client
+
+
+def answer(client, path):
+    found = client.post(f"/v2/models/{path}/infer", json=body(1, 10))
+    assert found.status_code == 200, found.text
+    return found.json()["outputs"][0]["data"]
+
+
+def index(client):
+    found = client.post("/v2/repository/index", headers=AUTHORIZED).json()
+    return {(entry["name"], entry["version"]): entry["state"] for entry in found}
+
+
+def test_versions_answer_by_their_names_and_the_default_without_one(client):
+    assert answer(client, "scale") == [2, 20]
+    assert answer(client, "scale/versions/two") == [2, 20]
+    assert answer(client, "scale/versions/three") == [3, 30]
+    assert client.get("/v2/models/scale").json()["versions"] == ["two", "three"]
+    assert client.post("/v2/models/scale/versions/four/infer", json=body(1, 1)).status_code == 404
+
+
+def test_a_lazy_model_is_loaded_by_its_first_requests_once(many, client):
+    assert client.get("/v2/models/lazy/ready").status_code == 503
+
+    async def first_requests():
+        async with httpx.AsyncClient(base_url=many.url, timeout=60) as caller:
+            return await asyncio.gather(*[caller.post("/v2/models/lazy/infer", json=body(1, 1)) for _ in range(20)])
+
+    answers = asyncio.run(first_requests())
+    assert {(a.status_code, tuple(a.json()["outputs"][0]["data"])) for a in answers} == {(200, (5, 5))}
+    assert many.stdout.read_text().count('"model":"lazy"') == 1, "twenty requests share one load"
+    assert client.get("/v2/models/lazy/ready").status_code == 200
+
+
+def test_a_model_that_cannot_be_loaded_says_why_and_when_it_is_tried_again(client):
+    first = client.post("/v2/models/broken/infer", json=body(1, 1))
+    second = client.post("/v2/models/broken/infer", json=body(1, 1))
+    assert (first.status_code, second.status_code) == (503, 503)
+    assert "no such directory" in second.json()["error"]
+    assert int(second.headers["retry-after"]) >= 1
+    assert answer(client, "scale") == [2, 20], "its neighbours do not mind"
+
+
+def test_the_repository_extension_needs_its_token(client, service):
+    assert client.post("/v2/repository/index").status_code == 401
+    assert client.post("/v2/repository/index", headers={"authorization": "Bearer wrong"}).status_code == 401
+    with service.client() as without:
+        assert without.post("/v2/repository/index", headers=AUTHORIZED).status_code == 403
+
+
+def test_models_are_unloaded_and_loaded_by_hand(client):
+    assert client.post("/v2/repository/models/scale/unload", headers=AUTHORIZED).status_code == 200
+    refused = client.post("/v2/models/scale/infer", json=body(1, 1))
+    assert (refused.status_code, index(client)["scale", "two"]) == (503, "UNAVAILABLE")
+    assert client.post("/v2/repository/models/scale/load", headers=AUTHORIZED).status_code == 200
+    assert answer(client, "scale") == [2, 20]
+    assert index(client)["scale", "three"] == "READY"
+    assert client.post("/v2/repository/models/nobody/load", headers=AUTHORIZED).status_code == 404
+
+
+def test_models_beyond_the_memory_bound_take_turns(serve, bundles, tmp_path):
+    entries = [{"name": f"m{factor}", "uri": str(bundles[factor]), "lazy": True} for factor in (2, 3, 5)]
+    path = models_file(tmp_path, *entries)
+    bound = 120_000_000  # of three bundles of forty megabytes, and what running them takes, two fit
+    running = serve({Env.MODELS_FILE: path, Env.MODEL_NAME: None, Env.MODEL_MEMORY_BYTES: bound}).ready()
+    with running.client() as client:
+        for factor in (2, 3, 5, 2, 3, 5):
+            assert answer(client, f"m{factor}") == [factor, 10 * factor]
+        samples = [line for line in client.get("/metrics").text.splitlines() if line.startswith("slipway_model_memory")]
+        in_memory = [float(line.split()[-1]) for line in samples]
+        assert 0 < sum(in_memory) <= bound
+        assert 0.0 in in_memory, "somebody had to go"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("models: []", "models"),
+        ("models: [{name: a}]", "models.0.uri"),
+        ("models: [{name: a, uri: b, colour: red}]", "models.0.colour"),
+        ("models: [{name: a, uri: b, default: true}, {name: a, uri: c, default: true}]", "'a'"),
+        ("models: [", "YAML|flow|expected"),
+    ],
+)
+def test_a_models_file_with_an_error_ends_the_process_with_its_place(serve, tmp_path, content, message):
+    path = tmp_path / "models.yaml"
+    path.write_text(content)
+    process = serve({Env.MODELS_FILE: path, Env.MODEL_NAME: None})
+    assert process.wait() == 1
+    line = process.stderr.read_text()
+    assert "SLIPWAY_MODELS_FILE" in line
+    assert re.search(message, line), line
+
+
+def test_an_alias_that_moves_swaps_the_model_under_load_without_an_error_or_a_mixed_answer(
+    serve, mlflow_server, tmp_path
+):
+    versions = {}
+    for factor in (2, 3):
+        made = feature_bundle(tmp_path / str(factor), factor)
+        done = register_bundle(mlflow_server, Registration(name="swapped", bundle=made, metrics={}, parameters={}))
+        versions[factor] = done.uri.rpartition("/")[2]
+    registry = MlflowClient(mlflow_server)
+    registry.set_registered_model_alias("swapped", "live", versions[2])
+    running = serve(
+        {
+            Env.MODEL_NAME: "swapped",
+            Env.MODEL_URI: "models:/swapped@live",
+            Env.MLFLOW_TRACKING_URI: mlflow_server,
+            Env.REFRESH_SECONDS: 3600,
+        }
+    ).ready()
+    seen = []
+
+    async def load(caller, over, turned):
+        while not over.is_set():
+            found = await caller.post("/v2/models/swapped/infer", json=body(1, 10))
+            turned.set()
+            seen.append(
+                (found.status_code, found.json().get("model_version"), tuple(found.json()["outputs"][0]["data"]))
+            )
+
+    async def scenario():
+        over, turned = asyncio.Event(), asyncio.Event()
+        async with httpx.AsyncClient(base_url=running.url, timeout=30) as caller:
+            callers = [asyncio.create_task(load(caller, over, turned)) for _ in range(8)]
+            for factor in (3, 2, 3):
+                registry.set_registered_model_alias("swapped", "live", versions[factor])
+                running.signal(signal.SIGHUP)
+                wanted = versions[factor]
+                async with asyncio.timeout(60):
+                    while not seen or seen[-1][1] != wanted:
+                        turned.clear()
+                        await turned.wait()
+            over.set()
+            await asyncio.gather(*callers)
+
+    asyncio.run(scenario())
+    assert {(status, version, data) for status, version, data in seen} == {
+        (200, versions[2], (22,)),
+        (200, versions[3], (33,)),
+    }
+    assert sum(a[1] != b[1] for a, b in itertools.pairwise(seen)) >= 3, "it moved three times"

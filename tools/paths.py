@@ -21,6 +21,7 @@ def cache() -> Path:
 
 def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file that is there complete or not at all, whenever this process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.new")
     aside.unlink(missing_ok=True)
     aside.touch(mode=mode)  # before the content, so that a secret is never readable by others

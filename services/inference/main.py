@@ -24,17 +24,16 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 import uvloop
-from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
 from services.contract import Env
 from services.inference.adapters.grpc.server import GrpcServer
 from services.inference.adapters.grpc.service import InferenceService
-from services.inference.adapters.http.accounts import Accounts
 from services.inference.adapters.http.app import create_app
 from services.inference.adapters.http.direct import direct_protocol
 from services.inference.adapters.http.exchange import Exchange
-from services.inference.adapters.http.metrics import Metrics
+from services.inference.adapters.telemetry.accounts import Accounts
+from services.inference.adapters.telemetry.metrics import Metrics
 from services.inference.core.batcher import BatchLimits
 from services.inference.core.catalog import Catalog, ModelSpec
 from services.inference.core.errors import InvalidArtifact, ShuttingDown
@@ -69,13 +68,14 @@ def models(settings: Settings) -> list[ModelSpec]:
     ]
 
 
-def loader(settings: Settings) -> ArtifactLoader:
+def loader(settings: Settings, metrics: Metrics) -> ArtifactLoader:
     """Loads models as the settings say."""
     return ArtifactLoader(
         cache=settings.cache_dir,
         release=settings.release,
         limits=BatchLimits(max_rows=settings.max_batch_rows, max_queued_rows=settings.max_queued_rows),
         torch_threads=settings.torch_threads,
+        observer=metrics,
         tracking_uri=settings.mlflow_tracking_uri,
         s3_endpoint_url=settings.s3_endpoint_url,
     )
@@ -114,15 +114,15 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
     metrics = Metrics(specs[0].name, settings.release)
     catalog = Catalog(
         specs,
-        loader(settings),
+        loader(settings, metrics),
         release=settings.release,
         memory_bytes=settings.model_memory_bytes,
         observer=metrics,
     )
     catalog.drain_seconds = settings.drain_seconds
     token = settings.repository_token.get_secret_value() if settings.repository_token else None
-    accounts = Accounts(metrics, settings.release, log_all=settings.access_log == "all")
-    exchange = Exchange(catalog, settings.max_body_bytes, metrics.rows.inc)
+    accounts = Accounts(metrics, settings.release, catalog.names, log_all=settings.access_log == "all")
+    exchange = Exchange(catalog, settings.max_body_bytes)
     config = uvicorn.Config(
         create_app(exchange, metrics, accounts, repository_token=token),
         http=direct_protocol(exchange, accounts),
@@ -131,7 +131,7 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    service = InferenceService(catalog, accounts, metrics.rows.inc, repository_token=token)
+    service = InferenceService(catalog, accounts, repository_token=token)
     grpc_server = GrpcServer(service, catalog, settings.max_body_bytes)
     try:
         grpc_port = grpc_server.listen(settings.http_host, settings.grpc_port)
@@ -194,7 +194,6 @@ def main() -> int:
         specs = models(settings)
     except InvalidArtifact as error:
         return _refuse(str(error), settings)
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every one of ours, which nothing reads
     try:
         listening = socket.create_server((settings.http_host, settings.http_port), backlog=2048)
     except OSError as error:

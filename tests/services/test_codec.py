@@ -95,6 +95,8 @@ def test_a_value_of_another_type_is_refused_by_its_name(name, value):
         (2, ("items", "INT8", [1], [1000])),
         (2, ("items", "INT64", [1], [1.5])),
         (2, ("items", "FP64", [1], [1.5])),
+        (2, ("items", "INT64", [1], [2**53 + 1])),
+        (2, ("items", "UINT64", [1], [2**63 + 1])),
         (3, ("member", "INT64", [1], [2])),
         (4, ("age", "FP64", [0], [])),
         (4, ("age", "FP64", [-1], [1])),

@@ -16,8 +16,8 @@ from services.inference.adapters.grpc import grpc_predict_v2_pb2 as proto
 from services.inference.adapters.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from services.inference.adapters.grpc.server import GrpcServer
 from services.inference.adapters.grpc.service import InferenceService
-from services.inference.adapters.http.accounts import Accounts
-from services.inference.adapters.http.metrics import Metrics
+from services.inference.adapters.telemetry.accounts import Accounts
+from services.inference.adapters.telemetry.metrics import Metrics
 from services.inference.core.batcher import BatchLimits
 from services.inference.core.catalog import Catalog, Loaded, ModelSpec
 from services.inference.core.errors import FetchFailed
@@ -84,8 +84,8 @@ async def serving(*, started=True, token=None):
     shelf = Shelf(pipeline)
     catalog = Catalog([ModelSpec(name="m", uri="dir/m")], shelf, release="r")
     metrics = Metrics("m", "r")
-    accounts = Accounts(metrics, "r", log_all=False)
-    service = InferenceService(catalog, accounts, metrics.rows.inc, repository_token=token)
+    accounts = Accounts(metrics, "r", [], log_all=False)
+    service = InferenceService(catalog, accounts, repository_token=token)
     server = GrpcServer(service, catalog, 1 << 20)
     port = server.listen("127.0.0.1", 0)
     await server.start()
@@ -224,7 +224,7 @@ async def test_what_fails_inside_is_told_without_its_cause():
     async with serving() as served:
         served.runtime.release.release()
         model_failed = await refusal(served.stub.ModelInfer(asked(13)))
-        served.service._count_rows = lambda _: 1 / 0  # noqa: SLF001  # any fault of our own
+        served.service._ask = lambda *_: 1 / 0  # noqa: SLF001  # any fault of our own
         served.runtime.release.release()
         we_failed = await refusal(served.stub.ModelInfer(asked(1)))
         for error in (model_failed, we_failed):

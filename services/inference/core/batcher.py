@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Run = Callable[[Rows, Parameters], Outputs]
+OnBatch = Callable[[Outputs, int, float, float], None]
 Done = Callable[[Outputs | InferenceError], None]
 
 INLINE_SECONDS = 0.001
@@ -95,6 +96,7 @@ class Work:
         "_parts",
         "_remaining",
         "_timer",
+        "created",
         "deadline",
         "done",
         "parameters",
@@ -119,6 +121,7 @@ class Work:
         self.priority = priority
         self.deadline = deadline
         """In the event loop's time."""
+        self.created = time.perf_counter()
         self.pieces: list[_Piece] = []
         self._parts: list[Outputs] = []
         self._remaining = 0
@@ -219,8 +222,8 @@ class Batcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._executor: ThreadPoolExecutor | None = None
-        self.on_batch: Callable[[int, float], None] | None = None
-        """Told rows and seconds of every batch that has run."""
+        self.on_batch: OnBatch | None = None
+        """Told of every batch that has run: outputs, rows, seconds, and seconds that its oldest request waited."""
 
     @property
     def waiting_rows(self) -> int:
@@ -431,7 +434,8 @@ class Batcher:
             outputs, seconds = outcome
             self._pace.observe(self._limits.padded(rows), seconds)
             if self.on_batch is not None:
-                self.on_batch(rows, seconds)
+                waited = time.perf_counter() - seconds - batch[0].work.created
+                self.on_batch(outputs, rows, seconds, waited)
             start = 0
             for piece in batch:
                 stop = start + piece.size

@@ -6,12 +6,12 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from services.inference.core.batcher import Batcher, Pace, Work
-from services.inference.core.errors import InferenceError, PredictionFailed
+from services.inference.core.errors import DeadlineExceeded, InferenceError, PredictionFailed, Unavailable
 from services.inference.core.types import Response
 
 if TYPE_CHECKING:
@@ -35,11 +35,24 @@ WARM_UP_ROUNDS = 3
 """Runs of each batch size before the first request: the first compile and allocate, the last shows the pace."""
 
 
+class Observer(Protocol):
+    """Told what happens to a pipeline's requests, for metrics."""
+
+    def batch(self, info: ModelInfo, outputs: Outputs, *, rows: int, seconds: float, waited: float) -> None:
+        """A batch has run; `outputs` may be padded beyond `rows`."""
+
+    def shed(self, info: ModelInfo, reason: str) -> None:
+        """A request was refused because of load, or its time passed; `reason` is the error's code."""
+
+
 class Pipeline:
     """One model version, ready to answer. Owns its runtime and its batcher."""
 
-    def __init__(self, runtime: Runtime, info: ModelInfo, limits: BatchLimits) -> None:
+    def __init__(
+        self, runtime: Runtime, info: ModelInfo, limits: BatchLimits, observer: Observer | None = None
+    ) -> None:
         self.info = info
+        self._observer = observer
         self._runtime = runtime
         self._limits = limits
         self._pace = Pace()
@@ -50,7 +63,17 @@ class Pipeline:
         """Made at the first use, because it belongs to the running event loop."""
         if self._made is None:
             self._made = Batcher(self._runtime.predict, self._limits, self._pace)
+            if self._observer is not None:
+                self._made.on_batch = self._tell
         return self._made
+
+    def _tell(self, outputs: Outputs, rows: int, seconds: float, waited: float) -> None:
+        if self._observer is not None:
+            self._observer.batch(self.info, outputs, rows=rows, seconds=seconds, waited=waited)
+
+    def _account(self, error: Exception) -> None:
+        if self._observer is not None and isinstance(error, (Unavailable, DeadlineExceeded)):
+            self._observer.shed(self.info, error.code)
 
     def warm_up(self) -> None:
         """Run every batch size, so that no caller pays for a first call and the batcher knows its pace."""
@@ -138,6 +161,7 @@ class Pipeline:
         def done(outcome: Outputs | InferenceError) -> None:
             try:
                 if isinstance(outcome, InferenceError):
+                    self._account(outcome)
                     answer(outcome)
                     return
                 response = Response(
@@ -156,7 +180,11 @@ class Pipeline:
         if request.timeout is not None:
             deadline = asyncio.get_running_loop().time() + request.timeout
         work = Work(rows, done, parameters=request.parameters, priority=request.priority, deadline=deadline)
-        self.batcher.submit(work)
+        try:
+            self.batcher.submit(work)
+        except InferenceError as error:
+            self._account(error)
+            raise
         return work
 
     async def close(self, grace_seconds: float) -> None:

@@ -19,6 +19,7 @@ from services.inference.runtimes.sources.fetch import Origin, fetch, locate
 if TYPE_CHECKING:
     from services.inference.core.batcher import BatchLimits
     from services.inference.core.catalog import ModelSpec
+    from services.inference.core.pipeline import Observer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class ArtifactLoader:
     release: str
     limits: BatchLimits
     torch_threads: int
+    observer: Observer | None = None
     tracking_uri: str | None = None
     s3_endpoint_url: str | None = None
 
@@ -49,7 +51,7 @@ class ArtifactLoader:
             digest=artifact.digest,
             metadata=runtime.metadata,
         )
-        pipeline = Pipeline(runtime, info, self.limits)
+        pipeline = Pipeline(runtime, info, self.limits, self.observer)
         pipeline.warm_up()
         size = sum(path.stat().st_size for path in artifact.directory.rglob("*") if path.is_file())
         return Loaded(pipeline, max(_resident_bytes() - before, size))

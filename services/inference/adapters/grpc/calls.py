@@ -11,11 +11,11 @@ from google.protobuf.message import DecodeError, Message
 
 from services.contract import VERSION_HEADER
 from services.inference.adapters.grpc.errors import describe
-from services.inference.adapters.http.exchange import ID_HEADER, request_id_of
+from services.inference.adapters.telemetry.accounts import ID_HEADER, request_id_of
 from services.inference.core.errors import MalformedBody
 
 if TYPE_CHECKING:
-    from services.inference.adapters.http.accounts import Accounts
+    from services.inference.adapters.telemetry.accounts import Accounts
 
 GRPC, PROBES = "grpc", "other"
 """Protocols, as the label of the metrics has them; probes count as they do over HTTP, against no objective."""

@@ -15,11 +15,9 @@ from services.inference.core.errors import Unavailable
 from services.inference.core.pipeline import LARGE_BODY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import grpc
 
-    from services.inference.adapters.http.accounts import Accounts
+    from services.inference.adapters.telemetry.accounts import Accounts
     from services.inference.core.catalog import Catalog
     from services.inference.core.pipeline import Pipeline
     from services.inference.core.types import Response
@@ -39,13 +37,11 @@ class InferenceService:
         self,
         catalog: Catalog,
         accounts: Accounts,
-        count_rows: Callable[[int], None],
         *,
         repository_token: str | None = None,
     ) -> None:
         self._catalog = catalog
         self._accounts = accounts
-        self._count_rows = count_rows
         self._repository_token = repository_token
         self._codec = GrpcCodec()
 
@@ -104,10 +100,9 @@ class InferenceService:
         left = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
         inquiry = Inquiry(message, left)
         if size > LARGE_BODY_BYTES:
-            answer, response = await pipeline.infer(inquiry, self._codec, call.request_id)
+            answer, _ = await pipeline.infer(inquiry, self._codec, call.request_id)
         else:
-            answer, response = await self._ask(pipeline, inquiry, call.request_id)
-        self._count_rows(response.rows)
+            answer, _ = await self._ask(pipeline, inquiry, call.request_id)
         return answer
 
     async def load(self, message: proto.RepositoryModelLoadRequest, call: Call) -> proto.RepositoryModelLoadResponse:

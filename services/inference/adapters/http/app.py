@@ -17,9 +17,9 @@ from services.inference.adapters.http.v2 import v2_router
 from services.inference.core.errors import InferenceError
 
 if TYPE_CHECKING:
-    from services.inference.adapters.http.accounts import Accounts
     from services.inference.adapters.http.exchange import Exchange
-    from services.inference.adapters.http.metrics import Metrics
+    from services.inference.adapters.telemetry.accounts import Accounts
+    from services.inference.adapters.telemetry.metrics import Metrics
 
 
 def create_app(

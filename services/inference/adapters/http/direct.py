@@ -16,13 +16,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.contract import VERSION_HEADER, Route
 from services.inference.adapters.http.errors import PREDICT, V1, V2, Reply, describe
-from services.inference.adapters.http.exchange import ID_HEADER, request_id_of, too_large
+from services.inference.adapters.http.exchange import too_large
+from services.inference.adapters.telemetry.accounts import ID_HEADER, request_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from services.inference.adapters.http.accounts import Accounts
     from services.inference.adapters.http.exchange import Endpoint, Exchange, Headers
+    from services.inference.adapters.telemetry.accounts import Accounts
 
 _V1 = re.compile(rb"/v1/models/([^/?#:]+):predict")
 _V2 = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer")
@@ -143,7 +144,7 @@ class Cycle:
         self._endpoint = endpoint
         self._headers: Headers = dict(protocol.headers)
         self._cancel: Callable[[], None] | None = None
-        self._visit = service.accounts.begin(endpoint.protocol, "POST", protocol.url)
+        self._visit = service.accounts.begin(endpoint.protocol, "POST", protocol.url, model=endpoint.model)
 
     def feed(self, part: bytes) -> None:
         """Take a part of the body; refuse it as soon as it is too large."""

@@ -7,12 +7,11 @@ headers and body and get a `Reply`; what a request means is decided here and now
 from __future__ import annotations
 
 import asyncio
-import re
-import uuid
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.inference.adapters.http.errors import PREDICT, V1, V2, Reply, describe
+from services.inference.adapters.telemetry.accounts import request_id_of
 from services.inference.core.catalog import NotLoaded
 from services.inference.core.codec import Body, PredictCodec, V1Codec, V2Codec
 from services.inference.core.errors import InvalidValue, MalformedBody, RequestTooLarge
@@ -30,9 +29,7 @@ if TYPE_CHECKING:
 Headers = dict[bytes, bytes]
 """Names in lower case."""
 
-ID_HEADER = b"x-request-id"
 JSON_BYTES_HEADER = b"inference-header-content-length"
-_ID = re.compile(rb"[\x21-\x7e]{1,256}")
 
 COMPRESS_BYTES = 1024
 """A smaller answer fits a packet or two as it is."""
@@ -56,10 +53,9 @@ class Endpoint(NamedTuple):
 class Exchange:
     """Answers requests for predictions from a catalog."""
 
-    def __init__(self, catalog: Catalog, max_body_bytes: int, count_rows: Callable[[int], None]) -> None:
+    def __init__(self, catalog: Catalog, max_body_bytes: int) -> None:
         self.catalog = catalog
         self.max_body_bytes = max_body_bytes
-        self._count_rows = count_rows
         self._codecs: Mapping[str, Codec[Body, Body]] = {PREDICT: PredictCodec(), V1: V1Codec(), V2: V2Codec()}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,8 +115,7 @@ class Exchange:
     ) -> Reply:
         if isinstance(outcome, Exception):
             return describe(outcome, endpoint.protocol, request_id)
-        (content, json_bytes), response = outcome
-        self._count_rows(response.rows)
+        (content, json_bytes), _ = outcome
         media_type, more = _JSON, []
         if json_bytes is not None:
             media_type = _OCTETS
@@ -132,12 +127,6 @@ class Exchange:
                 content = compressor.compress(content) + compressor.flush()
                 more += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
         return Reply(200, media_type, bytes(content), request_id, more)
-
-
-def request_id_of(headers: Headers) -> str:
-    """The caller's id where it is a sane one, else a new one."""
-    given = headers.get(ID_HEADER, b"")
-    return given.decode() if _ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def too_large(size: int, bound: int) -> RequestTooLarge:

@@ -8,12 +8,12 @@ from starlette.datastructures import MutableHeaders
 
 from services.contract import VERSION_HEADER, Route
 from services.inference.adapters.http.errors import OTHER, describe, protocol_of, to_starlette
-from services.inference.adapters.http.exchange import ID_HEADER, request_id_of
+from services.inference.adapters.telemetry.accounts import ID_HEADER, request_id_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from services.inference.adapters.http.accounts import Accounts
+    from services.inference.adapters.telemetry.accounts import Accounts
 
 _QUIET = frozenset({Route.HEALTH, Route.LIVE, Route.READY, Route.METRICS})
 """Probes and scrapes: every few seconds, of no interest unless something is wrong."""

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 
 from services.contract import Route
 from services.inference.adapters.http.errors import PREDICT
-from services.inference.adapters.http.metrics import CONTENT_TYPE
 from services.inference.adapters.http.openapi import PREDICT_ANSWER, PREDICT_BODY
+from services.inference.adapters.telemetry.metrics import CONTENT_TYPE
 from services.inference.core.catalog import State
 
 if TYPE_CHECKING:
     from services.inference.adapters.http.infer import Inference
-    from services.inference.adapters.http.metrics import Metrics
+    from services.inference.adapters.telemetry.metrics import Metrics
     from services.inference.core.catalog import Catalog
 
 _OK, _UNAVAILABLE = 200, 503

@@ -61,13 +61,23 @@ def from_columns(columns: Mapping[str, Array], schema: Schema) -> Rows:
     rows = len(next(iter(columns.values())))
     numbers = np.empty((rows, len(schema.numeric)), dtype=np.float64)
     for at, feature in enumerate(schema.numeric):
-        numbers[:, at] = columns[feature.name]
+        numbers[:, at] = exact(columns[feature.name], feature)
     if not schema.text:
         return checked(Rows(numbers), schema)
     texts = np.empty((rows, len(schema.text)), dtype=object)
     for at, feature in enumerate(schema.text):
         texts[:, at] = columns[feature.name]
     return checked(Rows(numbers, texts), schema)
+
+
+def exact(column: Array, feature: Feature) -> Array:
+    """The values of one feature, [rows], if float64 holds them as they are: an integer too large is refused."""
+    if feature.kind is Kind.INTEGER and column.dtype.kind in "iu":
+        wrong = (column > EXACT_INTEGER) | (column < -EXACT_INTEGER)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise refused(feature, int(column[row]), row)
+    return column
 
 
 def from_nested(rows: Sequence[Any], schema: Schema, where: str) -> Rows:

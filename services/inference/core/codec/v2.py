@@ -16,7 +16,7 @@ import numpy as np
 
 from services.inference.core.codec.base import Body, json_type, read_object, write
 from services.inference.core.codec.predict import read_id
-from services.inference.core.codec.rows import checked, from_columns, refused
+from services.inference.core.codec.rows import checked, exact, from_columns, refused
 from services.inference.core.errors import InvalidValue, MalformedBody, MissingFeature
 from services.inference.core.schema import DATATYPES, Kind, Schema
 from services.inference.core.types import Array, Parameters, Request, Rows
@@ -324,6 +324,8 @@ def _from_matrix(tensor: Tensor, schema: Schema) -> Rows:
         raise tensor.error(f"datatype {tensor.datatype}", "a tensor of all features is FP32, FP64 or an integer type")
     matrix = tensor.array
     if tensor.datatype not in ("FP32", "FP64"):
+        for at, feature in enumerate(schema.features):
+            exact(matrix[:, at], feature)
         matrix = matrix.astype(np.float64)
     return checked(Rows(matrix), schema)
 

@@ -1,18 +1,31 @@
-"""What is kept of every request: counters and a line in the log."""
+"""What is kept of every request: an id, counters and a line in the log."""
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 if TYPE_CHECKING:
-    from services.inference.adapters.http.metrics import Metrics
+    from collections.abc import Mapping
+
+    from services.inference.adapters.telemetry.metrics import Metrics
 
 _CLIENT_ERROR, _INTERNAL_ERROR = 400, 500
 
+ID_HEADER = b"x-request-id"
+_ID = re.compile(rb"[\x21-\x7e]{1,256}")
+
 _log = structlog.stdlib.get_logger("slipway.http")
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """The caller's id where it is a sane one, else a new one of 32 hex digits."""
+    given = headers.get(ID_HEADER, b"")
+    return given.decode() if _ID.fullmatch(given) else os.urandom(16).hex()
 
 
 class Visit(NamedTuple):
@@ -23,27 +36,33 @@ class Visit(NamedTuple):
     method: str
     path: bytes
     quiet: bool
+    model: str | None
 
 
 class Accounts:
     """The accounts of one process. Both servers of a request, FastAPI's and `direct`, keep them."""
 
-    def __init__(self, metrics: Metrics, release: str, *, log_all: bool) -> None:
+    def __init__(self, metrics: Metrics, release: str, models: list[str], *, log_all: bool) -> None:
         self.release = release
+        self._models = frozenset(models)
         self._metrics = metrics
         self._log_all = log_all
         """Whether requests that went well are logged too: it costs more than a small model's answer."""
 
-    def begin(self, protocol: str, method: str, path: bytes, *, quiet: bool = False) -> Visit:
-        """A request has arrived. `quiet` is for what comes every few seconds."""
+    def begin(self, protocol: str, method: str, path: bytes, *, model: str | None = None, quiet: bool = False) -> Visit:
+        """A request has arrived, for a model or the process's own. `quiet` is for what comes every few seconds."""
         self._metrics.in_flight.inc()
-        return Visit(time.perf_counter(), protocol, method, path, quiet)
+        # A name that is made up must not make a series.
+        known = model if model in self._models else None
+        return Visit(time.perf_counter(), protocol, method, path, quiet, known)
 
     def end(self, visit: Visit, status: int, request_id: str) -> None:
         """It is answered, or its caller has gone (499)."""
         seconds = time.perf_counter() - visit.started
         self._metrics.in_flight.dec()
-        self._metrics.answered(visit.protocol, status, seconds)
+        self._metrics.answered(
+            visit.model, visit.protocol, status, seconds, prediction=visit.method == "POST" and not visit.quiet
+        )
         if visit.quiet or (status < _CLIENT_ERROR and not self._log_all):
             return
         (_log.error if status >= _INTERNAL_ERROR else _log.info)(

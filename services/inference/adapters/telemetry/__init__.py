@@ -1,0 +1,1 @@
+"""What the service says about itself: metrics, request ids, the log of requests."""

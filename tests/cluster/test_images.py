@@ -20,18 +20,18 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 LAYERS = 12
 
 
-def layer(number: int) -> bytes:
+def layer(number: int, name: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        entry = tarfile.TarInfo(f"file-{number}")
+        entry = tarfile.TarInfo(f"{name}-{number}")
         entry.size = 100_000
         tar.addfile(entry, io.BytesIO(bytes([number]) * entry.size))
     return buffer.getvalue()
 
 
 @pytest.fixture
-def image(tmp_path, monkeypatch):
-    """Reference of an image of many layers in a cache of its own."""
+def image(tmp_path, monkeypatch, request):
+    """Reference of an image of many layers in a cache of its own, another one for each test."""
     monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path / "cache"))
     pushed = tmp_path / "pushed"
     pushed.mkdir()
@@ -41,7 +41,7 @@ def image(tmp_path, monkeypatch):
         (pushed / name).write_bytes(content)
         return {"digest": f"sha256:{name}", "size": len(content), "mediaType": store.LAYER_TYPE}
 
-    layers = [blob(layer(number)) for number in range(LAYERS)]
+    layers = [blob(layer(number, request.node.name)) for number in range(LAYERS)]
     rootfs = {"type": "layers", "diff_ids": [each["digest"] for each in layers]}
     config = blob(json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs, "config": {}}).encode())
     config["mediaType"] = "application/vnd.oci.image.config.v1+json"

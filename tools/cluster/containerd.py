@@ -7,6 +7,7 @@ import errno
 import shutil
 import subprocess
 import tempfile
+import uuid
 from typing import IO, TYPE_CHECKING
 
 from tools.steps import StepError
@@ -69,17 +70,21 @@ def import_image(layout: Layout, *, unpack: bool = True) -> Iterator[IO[bytes]]:
 def lend(layout: Layout, contents: dict[str, Path]) -> set[str]:
     """Put files (by digest) into the node's store without copying them; an image that is noted down has to name them.
 
-    1. link the file to where the store keeps content of that digest
-    2. ingest it: the store finds all bytes there and only notes them down
+    1. let a collection that is due run now: it takes away files that the store has not noted down
+    2. link the file to where the store keeps content of that digest
+    3. ingest it: the store finds all bytes there and only notes them down; where a collection came between, it copies
 
     The digests it holds now: none where the state directory is on another file system. What is lent is checked when it
     is unpacked.
     """
+    lease = f"lend-{uuid.uuid4().hex}"
+    ctr(layout, "leases", "create", "--id", lease)
+    ctr(layout, "leases", "delete", "--sync", lease)  # 1
     store = layout.file("containerd", "io.containerd.content.v1.content", "blobs", "sha256")
     held: set[str] = set()
     for digest, path in contents.items():
         try:
-            (store / digest.removeprefix("sha256:")).hardlink_to(path)  # 1
+            (store / digest.removeprefix("sha256:")).hardlink_to(path)  # 2
         except FileExistsError:
             pass
         except OSError as error:
@@ -88,7 +93,7 @@ def lend(layout: Layout, contents: dict[str, Path]) -> set[str]:
             raise
         with path.open("rb") as content:  # the client moves to the end of it and reads nothing
             arguments = [f"--expected-digest={digest}", f"--expected-size={path.stat().st_size}", f"lent-{digest}"]
-            ctr(layout, "content", "ingest", *arguments, stdin=content)  # 2
+            ctr(layout, "content", "ingest", *arguments, stdin=content)  # 3
         held.add(digest)
     return held
 

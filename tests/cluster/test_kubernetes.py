@@ -39,6 +39,7 @@ def pod(name: str, **spec: object) -> str:
 def test_the_standard_restricted_refuses_a_privileged_pod_and_admits_a_restricted_one(running_cluster):
     running_cluster.kubectl("create", "namespace", "guarded")
     running_cluster.kubectl("label", "namespace", "guarded", "pod-security.kubernetes.io/enforce=restricted")
+    running_cluster.kubectl("wait", "-n", "guarded", "--for=create", "serviceaccount/default", "--timeout=25s")
     privileged = pod("bad", container={"securityContext": {"privileged": True}})
     with pytest.raises(StepError, match='violates PodSecurity "restricted'):
         running_cluster.kubectl("apply", "-n", "guarded", "-f", "-", stdin=privileged)

@@ -65,6 +65,7 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
             _load_pause(layout)
             _await(layout, "the node", _node_ready)
             _await(layout, "its programs", _all_running)
+            _await(layout, "the default service account", _admits_pods)
             _await(layout, "metrics", _metrics_available)
     return layout
 
@@ -310,6 +311,14 @@ def _api_ready(layout: Layout) -> bool:
 
 def _node_ready(layout: Layout) -> bool:
     return _condition(layout, "node", layout.name, "Ready")
+
+
+def _admits_pods(layout: Layout) -> bool:
+    """Whether the controller manager has made the account that pods run as where they name none."""
+    try:
+        return bool(kubectl(layout, "get", "serviceaccount", "default", "-o", "name", timeout=5))
+    except (StepError, subprocess.TimeoutExpired):
+        return False
 
 
 def _metrics_available(layout: Layout) -> bool:

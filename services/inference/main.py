@@ -37,6 +37,7 @@ from services.inference.adapters.telemetry.metrics import Metrics
 from services.inference.core.batcher import BatchLimits
 from services.inference.core.catalog import Catalog, ModelSpec
 from services.inference.core.errors import InvalidArtifact, ShuttingDown
+from services.inference.core.shadow import Shadow
 from services.inference.logs import configure_logs
 from services.inference.runtimes.loader import ArtifactLoader
 from services.inference.runtimes.models_file import read_models
@@ -57,15 +58,17 @@ def models(settings: Settings) -> list[ModelSpec]:
         return read_models(settings.models_file)
     if settings.model_name is None or settings.model_uri is None:
         raise AssertionError("settings name a model where they name no file")
-    return [
-        ModelSpec(
-            name=settings.model_name,
-            uri=settings.model_uri,
-            digest=settings.model_digest,
-            version=settings.model_version,
-            pinned=True,
-        )
-    ]
+    live = ModelSpec(
+        name=settings.model_name,
+        uri=settings.model_uri,
+        digest=settings.model_digest,
+        version=settings.model_version,
+        pinned=True,
+    )
+    if settings.shadow_uri is None:
+        return [live]
+    name = f"{live.name}-shadow"
+    return [live, ModelSpec(name=name, uri=settings.shadow_uri, digest=settings.shadow_digest, shadows=live.name)]
 
 
 def loader(settings: Settings, metrics: Metrics) -> ArtifactLoader:
@@ -120,6 +123,8 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
         observer=metrics,
     )
     catalog.drain_seconds = settings.drain_seconds
+    shadows = [Shadow(catalog, spec.shadows, spec.name, metrics) for spec in specs if spec.shadows is not None]
+    catalog.mirrors |= {shadow.model: shadow.see for shadow in shadows}
     token = settings.repository_token.get_secret_value() if settings.repository_token else None
     accounts = Accounts(metrics, settings.release, catalog.names, log_all=settings.access_log == "all")
     exchange = Exchange(catalog, settings.max_body_bytes)
@@ -150,6 +155,8 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
     await serving
     await grpc_server.stop(0)  # where the signal came before uvicorn was up, its shutdown has not done it
     following.cancel()
+    for shadow in shadows:
+        shadow.close()
     await catalog.close(settings.drain_seconds)
     return failure
 

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     model_uri: Annotated[str, StringConstraints(min_length=1)] | None = Field(None, validation_alias=Env.MODEL_URI)
     model_digest: Digest | None = Field(None, validation_alias=Env.MODEL_DIGEST)
     model_version: Name | None = Field(None, validation_alias=Env.MODEL_VERSION)
+    shadow_uri: Annotated[str, StringConstraints(min_length=1)] | None = Field(None, validation_alias=Env.SHADOW_URI)
+    shadow_digest: Digest | None = Field(None, validation_alias=Env.SHADOW_DIGEST)
     models_file: Path | None = Field(None, validation_alias=Env.MODELS_FILE)
     model_memory_bytes: PositiveInt | None = Field(None, validation_alias=Env.MODEL_MEMORY_BYTES)
     refresh_seconds: Annotated[float, Field(gt=0)] = Field(60.0, validation_alias=Env.REFRESH_SECONDS)

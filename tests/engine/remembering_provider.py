@@ -6,7 +6,7 @@ operations happen, in which order, and what a failure leaves behind. What Kubern
 of the objects is proven on a real cluster, in tests/e2e.
 """
 
-# ruff: noqa: N802, ARG002 (the protocol names the methods and their arguments)
+# ruff: noqa: N802 (the protocol names the methods and their arguments)
 from __future__ import annotations
 
 import threading

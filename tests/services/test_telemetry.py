@@ -15,6 +15,7 @@ from services.inference.adapters.telemetry import metrics as module
 from services.inference.adapters.telemetry.metrics import Metrics, Rate
 from services.inference.core.catalog import ModelSpec
 from services.inference.core.schema import ModelInfo, ModelMetadata, Schema, TensorSpec
+from services.inference.core.shadow import Comparison
 
 SCHEMA = Schema(tensors=(TensorSpec(name="x", datatype="FP32"),))
 METADATA = ModelMetadata(platform="test", schema=SCHEMA, outputs=(), score="y", example=SCHEMA.zeros())
@@ -41,6 +42,7 @@ def used():
     outputs = {"prediction": np.array([1, 0, 1]), "probability": np.array([0.9, 0.1, 0.5])}
     metrics.batch(info(), outputs, rows=3, seconds=0.002, waited=0.001)
     metrics.shed(info(), "overloaded")
+    metrics.compared("fraud", "next", Comparison(1, np.array([0.0, 0.5]), 0.001))
     metrics.loaded(spec, "1", 2.0, 100)
     metrics.load_failed(spec)
     metrics.evicted(spec, "1")

@@ -38,7 +38,7 @@ from services.inference.core.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from services.inference.core.pipeline import Pipeline
+    from services.inference.core.pipeline import Mirror, Pipeline
     from services.inference.core.schema import ModelInfo
 
 T = TypeVar("T")
@@ -73,6 +73,8 @@ class ModelSpec:
     """Loaded by its first request, not before the process is ready."""
     pinned: bool = False
     """Never evicted."""
+    shadows: str | None = None
+    """Name of the model whose traffic it sees a copy of. The process is ready without it."""
 
 
 class Loaded(NamedTuple):
@@ -153,6 +155,8 @@ class Catalog:
         self.name = specs[0].name
         """The model of paths that name none."""
         self.drain_seconds = 25.0
+        self.mirrors: dict[str, Mirror] = {}
+        """By model: what sees its traffic, set before anything is loaded."""
         self._loader = loader
         self._memory_bytes = memory_bytes
         self._observer = observer
@@ -191,7 +195,7 @@ class Catalog:
     async def start(self) -> None:
         """Load every model that is not lazy; then the process is ready. The first failure is raised."""
         for slot in self._all():
-            if not slot.spec.lazy:
+            if not slot.spec.lazy and slot.spec.shadows is None:
                 await self._load(slot)
         if self.state is State.LOADING:
             self.state = State.READY
@@ -328,6 +332,7 @@ class Catalog:
         if slot.unloaded or self.state is State.DRAINING:
             self._in_background(loaded.pipeline.close(0))
             return
+        loaded.pipeline.mirror = self.mirrors.get(slot.spec.name)
         slot.pipeline, slot.nbytes, slot.used = loaded.pipeline, loaded.nbytes, time.monotonic()
         info = loaded.pipeline.info
         if self._observer:
@@ -407,7 +412,7 @@ class Catalog:
                 f"model {name!r} could not be loaded ({slot.failure})", f"it is tried again in {left:.0f} s",
                 "see the service's log", retry_after=left,
             )  # fmt: skip
-        if self.state is State.LOADING and not slot.spec.lazy:
+        if self.state is State.LOADING and not slot.spec.lazy and slot.spec.shadows is None:
             return self._not_ready()
         return NotLoaded(f"model {name!r} is being loaded", "it answers once it is warm", "ask again in a few seconds")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from services.inference.core.codec import Codec
     from services.inference.core.runtime import Runtime
     from services.inference.core.schema import ModelInfo
-    from services.inference.core.types import Outputs, Request, Rows
+    from services.inference.core.types import Outputs, Parameters, Request, Rows
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -33,6 +33,9 @@ LARGE_BODY_BYTES = 256 * 1024
 
 WARM_UP_ROUNDS = 3
 """Runs of each batch size before the first request: the first compile and allocate, the last shows the pace."""
+
+
+Mirror = Callable[["Pipeline", "Request", "Outputs"], None]
 
 
 class Observer(Protocol):
@@ -57,6 +60,8 @@ class Pipeline:
         self._limits = limits
         self._pace = Pace()
         self._made: Batcher | None = None
+        self.mirror: Mirror | None = None
+        """Sees every request that was answered, with its outputs."""
 
     @property
     def batcher(self) -> Batcher:
@@ -139,6 +144,10 @@ class Pipeline:
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
             yield Response(id=str(number), outputs=outputs, rows=len(rows), seconds=time.perf_counter() - started)
 
+    def run(self, rows: Rows, parameters: Parameters) -> Outputs:
+        """Transform and predict on the caller's thread, past the batcher; any number of rows up to a batch's."""
+        return self._runtime.predict(self._runtime.transform(rows), parameters)
+
     def read(self, body: In, codec: Codec[In, Out]) -> tuple[Request, Rows]:
         """Decode and transform: the request and the model's input of it. Safe on any thread."""
         request = codec.decode(body, self.info)
@@ -175,6 +184,8 @@ class Pipeline:
                 answer(error)
             else:
                 answer((encoded, response))
+                if self.mirror is not None:
+                    self.mirror(self, request, outcome)
 
         deadline = math.inf
         if request.timeout is not None:

@@ -35,6 +35,7 @@ class _Entry(BaseModel):
     default: bool = False
     lazy: bool = False
     pinned: bool = False
+    shadows: Name | None = None
 
 
 class _File(BaseModel):
@@ -62,6 +63,14 @@ def read_models(path: Path) -> list[ModelSpec]:
             raise InvalidArtifact(
                 f"SLIPWAY_MODELS_FILE {path}: model {name!r}",
                 "its versions differ, and at most one is the default",
+                "correct the file",
+            )
+    names = {entry.name for entry in entries}
+    for entry in entries:
+        if entry.shadows is not None and (entry.shadows not in names or entry.shadows == entry.name):
+            raise InvalidArtifact(
+                f"SLIPWAY_MODELS_FILE {path}: model {entry.name!r} shadows {entry.shadows!r}",
+                "a shadow sees the traffic of another model of the list",
                 "correct the file",
             )
     return [ModelSpec(**entry.model_dump()) for entry in entries]

@@ -15,6 +15,7 @@ from services.inference.adapters.telemetry.predictions import GpuMemory, Predict
 if TYPE_CHECKING:
     from services.inference.core.catalog import ModelSpec
     from services.inference.core.schema import ModelInfo
+    from services.inference.core.shadow import Comparison
     from services.inference.core.types import Outputs
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -24,6 +25,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """50 ms, the usual objective, is a bound, so that its share is exact."""
 MODEL_SECONDS = (0.0001, 0.00025, 0.0005, *SECONDS)
 """A small model takes microseconds."""
+DIFFERENCES = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 RATE_SECONDS = 10
@@ -64,6 +66,11 @@ class Metrics:
         self._memory = gauge(Metric.MODEL_MEMORY, "Memory that a loaded model takes.", "version")
         self._load_failures = counter(Metric.LOAD_FAILURES, "Loads that failed.")
         self._evictions = counter(Metric.EVICTIONS, "Models taken out for room.")
+        self._shadow_rows = counter(Metric.SHADOW_ROWS, "Rows that were copied to a shadow.", "shadow", "result")
+        self._shadow_difference = histogram(
+            Metric.SHADOW_DIFFERENCE, "Largest difference of a row's outputs.", DIFFERENCES, "shadow"
+        )
+        self._shadow_seconds = histogram(Metric.SHADOW_SECONDS, "Time of the shadow.", MODEL_SECONDS, "shadow")
         self._predictions = Predictions(release)
         registry.register(self._predictions)
         registry.register(GpuMemory(release))
@@ -107,6 +114,21 @@ class Metrics:
     def shed(self, info: ModelInfo, reason: str) -> None:
         """A request was refused because of load, or its time passed."""
         self._shed.labels(info.name, self._release, reason).inc()
+
+    def compared(self, model: str, shadow: str, comparison: Comparison) -> None:
+        """A model and its shadow have both answered."""
+        labels = (model, self._release, shadow)
+        rows = len(comparison.differences)
+        self._shadow_rows.labels(*labels, "match").inc(comparison.matches)
+        self._shadow_rows.labels(*labels, "mismatch").inc(rows - comparison.matches)
+        difference = self._shadow_difference.labels(*labels)
+        for value in comparison.differences.tolist():
+            difference.observe(value)
+        self._shadow_seconds.labels(*labels).observe(comparison.seconds)
+
+    def not_compared(self, model: str, shadow: str, rows: int, reason: str) -> None:
+        """A shadow has not answered, for that reason."""
+        self._shadow_rows.labels(model, self._release, shadow, reason).inc(rows)
 
     def loaded(self, spec: ModelSpec, version: str, seconds: float, nbytes: int) -> None:
         """A model has been loaded, in that time; `nbytes` is what it takes."""

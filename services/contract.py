@@ -83,6 +83,7 @@ class Route(StrEnum):
     """HTTP paths that probes, scrapers and routes rely on."""
 
     PREDICT = "/predict"
+    INVOCATIONS = "/invocations"
     HEALTH = "/health"
     LIVE = "/v2/health/live"
     READY = "/v2/health/ready"

@@ -140,6 +140,8 @@ class ModelMetadata:
     outputs: tuple[TensorSpec, ...]
     score: str
     """The output that V1 answers with: what the threshold applies to, else the prediction."""
+    function_output: str = ""
+    """The one output that MLflow's own server would answer with, where it is not all of them."""
     task: Task | None = None
     threshold: float | None = None
     example: Rows = field(repr=False)

@@ -51,6 +51,7 @@ class SklearnRuntime:
                 for name, values in answered.items()
             ),
             score="probability" if "probability" in answered else next(iter(answered)),
+            function_output=model.outputs[0].name,
             example=example,
         )
 

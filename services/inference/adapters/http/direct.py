@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.contract import VERSION_HEADER, Route
-from services.inference.adapters.http.errors import PREDICT, V1, V2, Reply, describe
+from services.inference.adapters.http.errors import MLFLOW, PREDICT, V1, V2, Reply, describe
 from services.inference.adapters.http.exchange import too_large
 from services.inference.adapters.telemetry.accounts import ID_HEADER, request_id_of
 
@@ -99,8 +99,9 @@ class Paths:
             return found
 
     def _find(self, url: bytes) -> Endpoint | None:
-        if url == Route.PREDICT.encode():
-            return self._exchange.endpoint(PREDICT)
+        plain = {Route.PREDICT.encode(): PREDICT, Route.INVOCATIONS.encode(): MLFLOW}.get(url)
+        if plain is not None:
+            return self._exchange.endpoint(plain)
         for protocol, pattern in ((V2, _V2), (V1, _V1)):
             match = pattern.fullmatch(url)
             if match is not None:

@@ -25,7 +25,7 @@ from services.inference.core.errors import (
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-PREDICT, V1, V2, OTHER = "predict", "v1", "v2", "other"
+PREDICT, V1, V2, MLFLOW, OTHER = "predict", "v1", "v2", "mlflow", "other"
 """Protocols, as the label of the metrics has them."""
 
 UNPROCESSABLE, BAD_REQUEST = 422, 400
@@ -50,7 +50,7 @@ def protocol_of(path: str) -> str:
         return V1
     if path == "/v2" or path.startswith("/v2/"):
         return V2
-    return PREDICT if path == "/predict" else OTHER
+    return {"/predict": PREDICT, "/invocations": MLFLOW}.get(path, OTHER)
 
 
 def status_of(error: Exception, protocol: str) -> int:
@@ -81,7 +81,10 @@ def describe(error: Exception, protocol: str, request_id: str, path: str = "") -
     if isinstance(error, PredictionFailed) or code == "internal":
         _log.error("request failed", request_id=request_id, exc_info=error)
     body: dict[str, object] = {"error": message}
-    if protocol not in (V1, V2):
+    if protocol == MLFLOW:
+        kind = "BAD_REQUEST" if isinstance(error, InvalidRequest) else "INTERNAL_ERROR"
+        body = {"error_code": kind, "message": message}
+    elif protocol not in (V1, V2):
         body = {"error": code, "message": message, "field": field or None, "request_id": request_id}
     more = [(b"retry-after", b"%d" % error.retry_after)] if isinstance(error, Unavailable) else []
     if isinstance(error, HTTPException) and error.headers:

@@ -10,10 +10,10 @@ import asyncio
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from services.inference.adapters.http.errors import PREDICT, V1, V2, Reply, describe
+from services.inference.adapters.http.errors import MLFLOW, PREDICT, V1, V2, Reply, describe
 from services.inference.adapters.telemetry.accounts import request_id_of
 from services.inference.core.catalog import NotLoaded
-from services.inference.core.codec import Body, PredictCodec, V1Codec, V2Codec
+from services.inference.core.codec import Body, MlflowCodec, PredictCodec, V1Codec, V2Codec
 from services.inference.core.errors import InvalidValue, MalformedBody, RequestTooLarge
 from services.inference.core.pipeline import LARGE_BODY_BYTES
 
@@ -56,7 +56,12 @@ class Exchange:
     def __init__(self, catalog: Catalog, max_body_bytes: int) -> None:
         self.catalog = catalog
         self.max_body_bytes = max_body_bytes
-        self._codecs: Mapping[str, Codec[Body, Body]] = {PREDICT: PredictCodec(), V1: V1Codec(), V2: V2Codec()}
+        self._codecs: Mapping[str, Codec[Body, Body]] = {
+            PREDICT: PredictCodec(),
+            V1: V1Codec(),
+            V2: V2Codec(),
+            MLFLOW: MlflowCodec(),
+        }
         self._tasks: set[asyncio.Task[None]] = set()
 
     def endpoint(self, protocol: str, model: str | None = None, version: str | None = None) -> Endpoint:
@@ -85,7 +90,8 @@ class Exchange:
         def answer(outcome: tuple[Body, Response] | Exception) -> None:
             respond(self._reply(outcome, endpoint, headers, request_id))
 
-        work = pipeline.start(Body(body, json_bytes), endpoint.codec, answer, request_id)
+        message = Body(body, json_bytes, headers.get(b"content-type", b""))
+        work = pipeline.start(message, endpoint.codec, answer, request_id)
         return None if work is None or work.done is None else _canceller(pipeline, work)
 
     async def _infer(
@@ -99,7 +105,8 @@ class Exchange:
             pipeline = await self.catalog.load(endpoint.model, endpoint.version)
             if b"content-encoding" in headers:
                 body = await asyncio.to_thread(_decompressed, headers, body, self.max_body_bytes)
-            outcome = await pipeline.infer(Body(body, json_bytes), endpoint.codec, request_id)
+            message = Body(body, json_bytes, headers.get(b"content-type", b""))
+            outcome = await pipeline.infer(message, endpoint.codec, request_id)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             outcome = error
         respond(self._reply(outcome, endpoint, headers, request_id))
@@ -115,7 +122,7 @@ class Exchange:
     ) -> Reply:
         if isinstance(outcome, Exception):
             return describe(outcome, endpoint.protocol, request_id)
-        (content, json_bytes), _ = outcome
+        (content, json_bytes, _), _ = outcome
         media_type, more = _JSON, []
         if json_bytes is not None:
             media_type = _OCTETS

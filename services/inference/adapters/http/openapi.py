@@ -30,6 +30,14 @@ PREDICT_ANSWER = answer(
     "One answer, or lists where `features` was a list.",
     {"prediction": 1, "probability": 0.98, "model_version": "7", "request_id": "order-4711", "latency_ms": 0.41},
 )
+MLFLOW_BODY = body(
+    "One of `dataframe_split`, `dataframe_records`, `instances`, `inputs`, and optional `params`; or text/csv.",
+    {"dataframe_split": {"columns": ["mean radius", "mean texture"], "data": [[17.99, 10.38]]}},
+)
+MLFLOW_ANSWER = answer(
+    "A list where the model has one output, a record per row where it has several.",
+    {"predictions": [{"probability": 0.98, "prediction": 1}]},
+)
 V1_BODY = body("`instances`: rows as objects by feature name or arrays in feature order.", {"instances": [_ROW]})
 V1_ANSWER = answer(
     "One number per instance: the score that `threshold` applies to, else the prediction.",

@@ -8,8 +8,8 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from services.contract import Route
-from services.inference.adapters.http.errors import PREDICT
-from services.inference.adapters.http.openapi import PREDICT_ANSWER, PREDICT_BODY
+from services.inference.adapters.http.errors import MLFLOW, PREDICT
+from services.inference.adapters.http.openapi import MLFLOW_ANSWER, MLFLOW_BODY, PREDICT_ANSWER, PREDICT_BODY
 from services.inference.adapters.telemetry.metrics import CONTENT_TYPE
 from services.inference.core.catalog import State
 
@@ -30,6 +30,11 @@ def predict_router(inference: Inference) -> APIRouter:
     async def predict(request: Request) -> Response:
         """Predict one row or several."""
         return await inference.answer(request, endpoint)
+
+    @router.post(Route.INVOCATIONS, openapi_extra=MLFLOW_BODY, responses=MLFLOW_ANSWER, tags=["MLflow"])
+    async def invocations(request: Request) -> Response:
+        """Predict as MLflow's own server does: data frames, tensors, CSV."""
+        return await inference.answer(request, inference.exchange.endpoint(MLFLOW))
 
     return router
 

@@ -22,6 +22,8 @@ class Body(NamedTuple):
 
     content: bytes | bytearray
     json_bytes: int | None = None
+    media_type: bytes = b""
+    """Content-Type of a request."""
 
 
 class Codec(Protocol[BodyIn_contra, BodyOut_co]):

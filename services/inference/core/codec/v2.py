@@ -61,7 +61,7 @@ class V2Codec:
 
     def decode(self, body: Body, model: ModelInfo) -> Request:
         """Read a request; `InvalidRequest` names what is wrong with it."""
-        content, json_bytes = body
+        content, json_bytes = body.content, body.json_bytes
         message = read_object(content if json_bytes is None else _header(content, json_bytes))
         inputs = message.get("inputs")
         if not isinstance(inputs, list) or not inputs:

@@ -7,9 +7,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(CACHE)/uv-$(UV_VERSION)/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-PYTHON_CODE := infra services tools stacks policies examples tests
-
-.PHONY: help setup up down test check e2e engine cluster-tests format goldens schema clean-cache
+.PHONY: help setup up down test check e2e engine cluster-tests format goldens schema bench clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -54,6 +52,9 @@ format: setup ## Format and fix what can be fixed
 goldens: setup ## Rewrite the golden manifests and the stack schema
 	python -m infra.config.schema
 	python -m tests.golden.rewrite
+
+bench: setup ## Measure beside peers; figures in build/bench, see bench/README.md
+	python -m bench
 
 clean-cache: ## Delete the cache: toolchain, images, uv
 	rm -rf $(CACHE)

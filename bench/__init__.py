@@ -1,0 +1,1 @@
+"""Side-by-side performance of the inference service and its peers: `python -m bench`."""

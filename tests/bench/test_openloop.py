@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from bench.openloop import Spec, as_json, percentile, schedule
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Answering:
+    """An HTTP server that answers every third request with 429 and, told so, stalls once."""
+
+    def __init__(self, stall: float = 0.0):
+        self.stall = stall
+        self.seen = 0
+        self._loop = asyncio.new_event_loop()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,))
+        self._thread.start()
+        started.wait()
+
+    def _run(self, started):
+        async def serve():
+            self._end = asyncio.Event()
+            async with await asyncio.start_server(self._answer, "127.0.0.1", 0) as server:
+                self.port = server.sockets[0].getsockname()[1]
+                started.set()
+                await self._end.wait()
+
+        self._loop.run_until_complete(serve())
+
+    async def _answer(self, reader, writer):
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.seen += 1
+                if self.stall and self.seen == 50:
+                    threading.Event().wait(self.stall)  # the whole server, as a pause of its collector would
+                status = b"429 Too Many Requests" if self.seen % 3 == 0 else b"200 OK"
+                writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 2\r\n\r\nok")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture
+def ask(tmp_path):
+    request = tmp_path / "request"
+    request.write_bytes(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n")
+    servers = []
+
+    def run(rate=300.0, **options):
+        server = Answering(**options)
+        servers.append(server)
+        spec = tmp_path / "spec.json"
+        spec.write_text(as_json(Spec(port=server.port, request=str(request), rate=rate, seconds=1.0, warm_up=0.1)))
+        # In a process of its own, as the bench runs it: it spins, and would keep this one's lock from the server.
+        command = [sys.executable, "-m", "bench.openloop", str(spec)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+        return json.loads(done.stdout)
+
+    yield run
+    for server in servers:
+        server.close()
+
+
+def test_answers_are_told_by_status_and_none_is_lost(ask):
+    told = ask()
+    counts = {status: each["count"] for status, each in told["statuses"].items()}
+    assert told["unanswered"] == 0
+    assert set(counts) == {"200", "429"}
+    assert counts["200"] == pytest.approx(2 * counts["429"], rel=0.2)
+
+
+def test_a_server_that_stalls_pays_for_all_who_would_have_come_meanwhile(ask):
+    told = ask(stall=0.4)
+    assert told["statuses"]["200"]["max_ms"] >= 390
+    assert told["statuses"]["200"]["p50_ms"] < 300
+    assert told["statuses"]["200"]["p99_ms"] > 250, "a closed loop would have seen one slow answer of hundreds"
+
+
+def test_arrivals_are_the_same_for_every_server_and_as_many_as_the_rate_says():
+    first = schedule(1000, 5, seed=1)
+    assert first == schedule(1000, 5, seed=1)
+    assert first != schedule(1000, 5, seed=2)
+    assert len(first) == pytest.approx(5000, rel=0.1)
+
+
+def test_percentiles_are_values_that_were_seen():
+    assert percentile([3.0, 1.0, 2.0], 50) == 2.0
+    assert percentile(list(map(float, range(1, 101))), 99) == 99.0
+    assert percentile([1.0], 99) == 1.0

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import ModelSignature
-from mlflow.pyfunc import scoring_server
 from mlflow.types import ColSpec, Schema
 from sklearn.ensemble import RandomForestClassifier
 
@@ -60,6 +59,8 @@ class InProcess:
 
 @pytest.fixture(scope="module")
 def theirs(forest):
+    from mlflow.pyfunc import scoring_server  # noqa: PLC0415  # it warns, where only a test may
+
     return InProcess(scoring_server.init(mlflow.pyfunc.load_model(str(forest))))
 
 

@@ -27,7 +27,7 @@ check: setup ## The inner loop: lint, types, contracts, unit and component tests
 	ruff format --check .
 	mypy
 	lint-imports
-	pytest -q -m "not engine and not cluster and not e2e"
+	pytest -q -n 2 --dist loadfile -m "not engine and not cluster and not e2e"
 
 engine: setup ## Tests with the real Pulumi engine and provider
 	slipway toolchain build --install > /dev/null

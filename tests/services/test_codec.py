@@ -197,7 +197,7 @@ def test_outputs_go_back_as_bytes_where_the_caller_asks_for_it():
     ):
         request = V2Codec().decode(body, model(schema))
         assert request.binary == expected
-        content, json_bytes = V2Codec().encode(request, Response(id="", outputs=outputs, rows=2), model(schema))
+        content, json_bytes, _ = V2Codec().encode(request, Response(id="", outputs=outputs, rows=2), model(schema))
         head = orjson.loads(content[:json_bytes])
         at = json_bytes
         for tensor in head["outputs"]:
@@ -240,7 +240,7 @@ def test_a_json_length_that_the_body_does_not_have_is_refused(json_bytes):
 
 
 def test_bytes_behind_the_json_that_no_tensor_claims_are_refused():
-    content, json_bytes = binary(("amount", "FP64", [1], b"\0" * 8))
+    content, json_bytes, _ = binary(("amount", "FP64", [1], b"\0" * 8))
     with pytest.raises(InvalidRequest, match="left over"):
         V2Codec().decode(Body(content + b"\0", json_bytes), model(Schema((Feature(name="amount"),))))
 

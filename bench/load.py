@@ -86,7 +86,10 @@ def read_wrk(line: str, load_cpu: float) -> Outcome:
 
 
 def triton_clients(target: Target, batch: int, concurrency: int, seconds: int) -> Outcome:
-    """The same closed loop by perf_analyzer, over V2 binary; `batch` rows a request."""
+    """The same closed loop by perf_analyzer, over V2 binary; `batch` rows a request.
+
+    One thread a client: its asynchronous mode reads freed memory ("received CURLMsg=…") and now and then ends of it.
+    """
     found = perf_analyzer()
     if found is None:
         raise BenchError("perf_analyzer cannot run → it needs libb64 → apt-get install -y libb64-0d")
@@ -95,7 +98,7 @@ def triton_clients(target: Target, batch: int, concurrency: int, seconds: int) -
     report.unlink(missing_ok=True)
     window = seconds * 1000 // WINDOWS
     command = [
-        program, "-m", MODEL, "-u", f"127.0.0.1:{target.port}", "-i", "http", "-b", str(batch), "--async",
+        program, "-m", MODEL, "-u", f"127.0.0.1:{target.port}", "-i", "http", "-b", str(batch), "--sync",
         "--concurrency-range", str(concurrency), "--measurement-interval", str(window), "--max-trials", str(WINDOWS),
         "--stability-percentage", "999", "--percentile", "99", "--input-data", "random",
         "--input-tensor-format", "binary", "--output-tensor-format", "binary", "-f", str(report),

@@ -43,6 +43,11 @@ class Measurement:
     """Of an open loop: counts and percentiles by status."""
 
     @property
+    def per_cpu_second(self) -> float:
+        """Requests for each second that the server had a core: what other processes took of it is left out."""
+        return self.requests_per_second / self.server_cpu if self.server_cpu else self.requests_per_second
+
+    @property
     def cell(self) -> tuple[str, str, int, str, str, str, float]:
         """What is measured, the round aside."""
         return (self.server, self.workload, self.rows, self.encoding, self.mode, self.generator, self.load)

@@ -111,25 +111,28 @@ def _key(each: Measurement) -> Key:
 
 def _table(found: list[Measurement]) -> str:
     lines = [
-        "| server | requests/s | rounds | p50 ms | p99 ms | ours ÷ it | server core | notes |",
-        "|---|---:|---|---:|---:|---:|---:|---|",
+        "| server | requests/s | rounds | p50 ms | p99 ms | ours ÷ it | per CPU second | ours ÷ it | notes |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---|",
     ]
     by_server: dict[str, list[Measurement]] = {}
     for each in found:
         by_server.setdefault(each.server, []).append(each)
     rates = {name: median(each.requests_per_second for each in rounds) for name, rounds in by_server.items()}
+    efficiency = {name: median(each.per_cpu_second for each in rounds) for name, rounds in by_server.items()}
     for name in sorted(rates, key=lambda name: -rates[name]):
         rounds = by_server[name]
         told = [each.requests_per_second for each in rounds]
-        ratio = f"{rates[OURS] / rates[name]:.2f}" if OURS in rates and name != OURS and rates[name] else "–"
         p50, p99 = median(each.p50_ms for each in rounds), median(each.p99_ms for each in rounds)
-        busy = f"{median(each.server_cpu for each in rounds):.0%}" if name != IN_PROCESS else "–"
         title = f"**{title_of(name)}**" if name == OURS else title_of(name)
         lines.append(
-            f"| {title} | {rates[name]:,.0f} | {min(told):,.0f}–{max(told):,.0f} | {p50:.2f} | {p99:.2f} | {ratio} | "
-            f"{busy} | {_notes(rounds)} |"
+            f"| {title} | {rates[name]:,.0f} | {min(told):,.0f}–{max(told):,.0f} | {p50:.2f} | {p99:.2f} | "
+            f"{_ratio(rates, name)} | {efficiency[name]:,.0f} | {_ratio(efficiency, name)} | {_notes(rounds)} |"
         )
     return "\n".join(lines)
+
+
+def _ratio(figures: dict[str, float], name: str) -> str:
+    return f"{figures[OURS] / figures[name]:.2f}" if OURS in figures and name != OURS and figures[name] else "–"
 
 
 def _notes(rounds: Iterable[Measurement]) -> str:

@@ -129,7 +129,7 @@ def test_the_report_shows_the_ratio_and_holds_its_pictures_in_one_page(record):
     written = {path.suffix for path in report.write(record)}
     assert written == {".json", ".md", ".png", ".html"}
     assert (
-        "| mlflow models serve | 100 | 100–100 | 1.00 | 2.00 | 10.00 |"
+        "| mlflow models serve | 100 | 100–100 | 1.00 | 2.00 | 10.00 | 100 | 10.00 |"
         in (record.path.parent / "latest.md").read_text()
     )
     page = (record.path.parent / "latest.html").read_text()

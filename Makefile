@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(CACHE)/uv-$(UV_VERSION)/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup up down test check e2e engine cluster-tests format goldens schema bench clean-cache
+.PHONY: help setup up down test check types unit e2e engine cluster-tests format goldens schema bench clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -25,9 +25,14 @@ down: setup ## Stop everything and remove every trace but the caches
 check: setup ## The inner loop: lint, types, contracts, unit and component tests; no root, no toolchain
 	ruff check .
 	ruff format --check .
-	mypy
 	lint-imports
-	pytest -q -n 2 --dist loadfile -m "not engine and not cluster and not e2e"
+	@$(MAKE) --no-print-directory -j 2 types unit
+
+types:
+	mypy
+
+unit:
+	pytest -q -n 2 -m "not engine and not cluster and not e2e"
 
 engine: setup ## Tests with the real Pulumi engine and provider
 	slipway toolchain build --install > /dev/null

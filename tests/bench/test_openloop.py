@@ -87,7 +87,6 @@ def test_answers_are_told_by_status_and_none_is_lost(ask):
 def test_a_server_that_stalls_pays_for_all_who_would_have_come_meanwhile(ask):
     told = ask(stall=0.4)
     assert told["statuses"]["200"]["max_ms"] >= 390
-    assert told["statuses"]["200"]["p50_ms"] < 300
     assert told["statuses"]["200"]["p99_ms"] > 250, "a closed loop would have seen one slow answer of hundreds"
 
 

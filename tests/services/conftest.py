@@ -149,7 +149,9 @@ def mlflow_server(tmp_path_factory):
         "--artifacts-destination", str(directory / "artifacts"), "--serve-artifacts",
         "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
     ]  # fmt: skip
-    server = Process(command, directory, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
+    # Without the background jobs, which nothing here uses and which are eight processes more.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = Process(command, directory, os.environ | quiet)
     url = f"http://127.0.0.1:{port}"
 
     def healthy():

@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from services.inference.core.errors import InvalidArtifact, UntrustedArtifact
 from services.inference.core.types import Rows
 from services.inference.runtimes.bundle import BundleRuntime
-from tests.services.test_bundle import FEATURES, write
+from tests.services.registry.test_bundle import FEATURES, write
 
 ROWS = np.array([[1.0, 10.0, 0.0], [2.0, 20.0, 1.0], [3.0, 60.0, 1.0]])
 

@@ -22,7 +22,7 @@ from services.inference.adapters.grpc.service import SERVICE
 from tests.services import triton_calls
 
 MODEL = "breast-cancer"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PROTO = "services/inference/adapters/grpc/grpc_predict_v2"
 
 

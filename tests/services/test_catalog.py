@@ -32,6 +32,7 @@ class Shelf:
         self.current = {}
         self.gate = None
         self.overlapping = 0
+        self.reclaimed = 0
         self._inside = threading.Semaphore(1)
         self.begun = queue.Queue()
 
@@ -52,6 +53,9 @@ class Shelf:
 
     def current_version(self, spec):
         return self.current.get(spec.uri)
+
+    def reclaim(self):
+        self.reclaimed += 1
 
     async def has_begun(self):
         return await asyncio.to_thread(self.begun.get, timeout=20)
@@ -149,6 +153,7 @@ async def test_an_evicted_model_drains(shelf):
     await catalog.load("b")
     await catalog.close(1)
     assert old.closed
+    assert shelf.reclaimed == 1
 
 
 async def test_a_model_larger_than_all_the_memory_is_refused_and_evicts_nobody(shelf):

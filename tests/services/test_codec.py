@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.core.codec import Body, PredictCodec, V1Codec, V2Codec
+from services.inference.core.codec import v2 as module
 from services.inference.core.errors import InvalidRequest, InvalidValue, MissingFeature
 from services.inference.core.schema import DATATYPES, Feature, Kind, ModelInfo, ModelMetadata, Schema, TensorSpec
 from services.inference.core.types import Response
@@ -231,6 +232,47 @@ def test_binary_tensors_that_do_not_fit_are_refused_by_name(body):
     with pytest.raises(InvalidRequest) as caught:
         V2Codec().decode(body, model(TENSOR_MODEL))
     assert caught.value.field in ("ids", "words", "z"), str(caught.value)
+
+
+def test_a_json_part_seen_before_is_read_as_it_was_the_first_time_whatever_the_values_are():
+    codec, tensors = V2Codec(), model(TENSOR_MODEL)
+
+    def ask(ids, words, **more):
+        given = (("words", "BYTES", [1, 2], strings(*words)), ("ids", "INT64", [1, 3], np.array(ids).tobytes()))
+        return codec.decode(binary(*given, outputs=[{"name": "prediction"}], **more), tensors)
+
+    more = {"parameters": {"timeout": 5, "priority": 2, "top_k": 3}}
+    first = ask([1, 2, 3], ("a", "bc"), **more)
+    again = ask([4, 5, 6], ("de", "f"), **more)
+    assert [block.tolist() for block in first.rows.blocks] == [[[1, 2, 3]], [[b"a", b"bc"]]]
+    assert [block.tolist() for block in again.rows.blocks] == [[[4, 5, 6]], [[b"de", b"f"]]]
+    for name in ("id", "parameters", "outputs", "binary", "timeout", "priority"):
+        assert getattr(again, name) == getattr(first, name)
+    assert [ask([1, 2, 3], ("a", "b"), id=name).id for name in ("x", "x", "y", "")] == ["x", "x", "y", ""]
+
+
+def test_a_json_part_seen_before_checks_no_less():
+    codec, plain_model = V2Codec(), model(Schema((Feature(name="amount"),)))
+    fine = binary(("amount", "FP64", [1], np.array([1.5]).tobytes()))
+    assert codec.decode(fine, plain_model).rows.numbers.tolist() == [[1.5]]
+    length = fine.json_bytes
+    for data, words in ((b"\0" * 7, "binary_data_size"), (b"\0" * 9, "left over"), (np.array([np.nan]), "amount")):
+        with pytest.raises(InvalidRequest, match=words):
+            codec.decode(Body(fine.content[:length] + bytes(data), length), plain_model)
+    other = model(Schema((Feature(name="weight"),)))  # as after a swap: the same name, another schema
+    with pytest.raises(MissingFeature, match="weight"):
+        codec.decode(fine, other)
+
+
+def test_json_parts_that_are_remembered_are_bounded(monkeypatch):
+    monkeypatch.setattr(module, "PLANS", 3)
+    codec, known = V2Codec(), model(Schema((Feature(name="amount"),)))
+    for timeout in range(1, 9):
+        body = binary(("amount", "FP64", [1], np.array([timeout / 1.0]).tobytes()), parameters={"timeout": timeout})
+        for _ in range(2):
+            request = codec.decode(body, known)
+            assert (request.timeout, request.rows.numbers.tolist()) == (timeout / 1e6, [[timeout]])
+        assert len(codec.plans) <= 3
 
 
 @pytest.mark.parametrize("json_bytes", [0, -1, 10_000])

@@ -74,6 +74,9 @@ class Shelf:
     def current_version(self, _):
         return None
 
+    def reclaim(self):
+        pass
+
 
 @asynccontextmanager
 async def serving(*, started=True, token=None):

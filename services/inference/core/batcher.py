@@ -162,6 +162,7 @@ class Work:
     def end(self, outcome: Outputs | InferenceError | None) -> None:
         """Answer the caller, unless that has been done; None answers nobody."""
         done, self.done = self.done, None
+        self.pieces = []  # they know this work: what is left of a request needs no garbage collector
         if self._timer is not None:
             self._timer.cancel()
         if done is not None and outcome is not None:
@@ -282,8 +283,8 @@ class Batcher:
     def cancel(self, work: Work) -> None:
         """Nobody waits for it any more: what has not gone to the model leaves the queue."""
         if work.done is not None:
-            work.end(None)
             self._leave(work)
+            work.end(None)
             self._settle()
 
     async def close(self, grace_seconds: float) -> None:
@@ -306,13 +307,14 @@ class Batcher:
             raise RequestTooLarge(
                 f"{rows} rows", f"one request has at most {bound} rows", "send them in several requests"
             )
-        ahead = self.seconds_ahead
         if self._waiting_rows + rows > bound:
             raise Overloaded(
-                f"{self._waiting_rows} rows are waiting", f"at most {bound} wait", "ask again", retry_after=ahead
-            )
+                f"{self._waiting_rows} rows are waiting", f"at most {bound} wait", "ask again",
+                retry_after=self.seconds_ahead,
+            )  # fmt: skip
         if work.deadline == math.inf:
             return
+        ahead = self.seconds_ahead
         left = work.deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise _late()

@@ -36,7 +36,7 @@ from services.inference.core.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from services.inference.core.pipeline import Mirror, Pipeline
     from services.inference.core.schema import ModelInfo
@@ -86,13 +86,16 @@ class Loaded(NamedTuple):
 
 
 class Loader(Protocol):
-    """Both block, and are called on a thread; both raise `LoadError`."""
+    """All block, and are called on a thread; the errors of the first two are `LoadError`."""
 
     def load(self, spec: ModelSpec) -> Loaded:
         """Fetch, verify, load and warm up."""
 
     def current_version(self, spec: ModelSpec) -> str | None:
         """The version that the URI means now; None where it always means the same."""
+
+    def reclaim(self) -> None:
+        """A model is out of use: give its memory back."""
 
 
 class Slot:
@@ -312,7 +315,7 @@ class Catalog:
         old = slot.pipeline
         self._take_in(slot, loaded, seconds)  # 2
         if old is not None:
-            self._in_background(old.close(self.drain_seconds))  # 3
+            self._let_go(old)  # 3
 
     async def _load_alone(self, spec: ModelSpec) -> tuple[Loaded, float]:
         async with self._one_at_a_time:
@@ -330,7 +333,7 @@ class Catalog:
 
     def _take_in(self, slot: Slot, loaded: Loaded, seconds: float) -> None:
         if slot.unloaded or self.state is State.DRAINING:
-            self._in_background(loaded.pipeline.close(0))
+            self._let_go(loaded.pipeline)
             return
         loaded.pipeline.mirror = self.mirrors.get(slot.spec.name)
         slot.pipeline, slot.nbytes, slot.used = loaded.pipeline, loaded.nbytes, time.monotonic()
@@ -362,12 +365,17 @@ class Catalog:
     def _retire(self, slot: Slot) -> None:
         pipeline, slot.pipeline, slot.nbytes = slot.pipeline, None, 0
         if pipeline is not None:
-            self._in_background(pipeline.close(self.drain_seconds))
+            self._let_go(pipeline)
 
-    def _in_background(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
+    def _let_go(self, pipeline: Pipeline) -> None:
+        task = asyncio.create_task(self._drain(pipeline))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    async def _drain(self, pipeline: Pipeline) -> None:
+        await pipeline.close(self.drain_seconds)
+        del pipeline
+        await on_thread(self._loader.reclaim)
 
     def _all(self) -> Iterator[Slot]:
         for slots in self._slots.values():

@@ -65,7 +65,7 @@ class Feature:
         return _OF_KIND[self.kind]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TensorSpec:
     """An input or output tensor. `shape` has -1 for the row, which comes first, and for any size."""
 
@@ -73,7 +73,7 @@ class TensorSpec:
     datatype: str
     shape: tuple[int, ...] = (-1,)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Numpy type of its values."""
         return np.dtype(DATATYPES[self.datatype])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.inference.core.catalog import Loaded
 from services.inference.core.pipeline import Pipeline
 from services.inference.core.schema import ModelInfo
+from services.inference.runtimes import memory
 from services.inference.runtimes.detect import import_framework, load_runtime
 from services.inference.runtimes.sources.fetch import Origin, fetch, locate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from services.inference.core.batcher import BatchLimits
     from services.inference.core.catalog import ModelSpec
     from services.inference.core.pipeline import Observer
@@ -42,7 +40,8 @@ class ArtifactLoader:
         """
         artifact = fetch(self._origin(spec), self.cache)
         import_framework(artifact)  # its hundreds of megabytes are every model's, not this one's
-        before = _resident_bytes()
+        memory.settle()
+        before = memory.resident_bytes()
         runtime = load_runtime(artifact, self.torch_threads)
         info = ModelInfo(
             name=spec.name,
@@ -53,8 +52,13 @@ class ArtifactLoader:
         )
         pipeline = Pipeline(runtime, info, self.limits, self.observer)
         pipeline.warm_up()
+        memory.settle()
         size = sum(path.stat().st_size for path in artifact.directory.rglob("*") if path.is_file())
-        return Loaded(pipeline, max(_resident_bytes() - before, size))
+        return Loaded(pipeline, max(memory.resident_bytes() - before, size))
+
+    def reclaim(self) -> None:
+        """Give back what a model that has gone still holds."""
+        memory.release()
 
     def current_version(self, spec: ModelSpec) -> str | None:
         """What an alias points at now; None for what never moves."""
@@ -70,19 +74,3 @@ class ArtifactLoader:
             tracking_uri=self.tracking_uri,
             s3_endpoint_url=self.s3_endpoint_url,
         )
-
-
-def release_memory() -> None:
-    """Give what a model that is gone has left to the system: the C library keeps freed memory for itself."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-
-
-def _resident_bytes() -> int:
-    """Memory of this process, with what it has on GPUs."""
-    release_memory()
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        resident += sum(torch.cuda.memory_allocated(device) for device in range(torch.cuda.device_count()))
-    return resident

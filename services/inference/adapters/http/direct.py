@@ -9,7 +9,7 @@ docs/adr/0007 for what was measured.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_to_bytes
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -37,9 +37,7 @@ _CLOSE = b"connection: close\r\n"
 def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsProtocol]:
     """Uvicorn's `http` setting for one process."""
     paths = Paths(exchange)
-    service = Service(
-        exchange, accounts, b"\r\n" + VERSION_HEADER.encode() + b": " + accounts.release.encode() + b"\r\n"
-    )
+    service = Service(exchange, accounts)
 
     class DirectProtocol(HttpToolsProtocol):
         """One connection."""
@@ -113,13 +111,23 @@ def _name(part: bytes | None) -> str | None:
     return None if part is None else unquote_to_bytes(part).decode(errors="replace")
 
 
-class Service(NamedTuple):
+class Service:
     """What all connections share."""
 
-    exchange: Exchange
-    accounts: Accounts
-    release: bytes
-    """The header that names the release, with the line ends around it."""
+    def __init__(self, exchange: Exchange, accounts: Accounts) -> None:
+        self.exchange = exchange
+        self.accounts = accounts
+        self._release = b": ".join((VERSION_HEADER.encode(), accounts.release.encode()))
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._common = b""
+
+    def common(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        """Headers of every answer, ending with a request id's name. uvicorn makes a new list once a second."""
+        if defaults is not self._defaults:
+            lines = [b"%b: %b" % pair for pair in defaults]
+            self._common = b"\r\n".join((*lines, self._release, ID_HEADER + b": "))
+            self._defaults = defaults
+        return self._common
 
 
 class Event:
@@ -185,13 +193,10 @@ class Cycle:
         self._service.accounts.end(self._visit, status, request_id)
         if protocol.transport.is_closing():
             return
-        parts = [STATUS_LINE[status]]
-        for name, value in protocol.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts += (
-            b"content-type: ", media_type, b"\r\ncontent-length: %d\r\n" % len(content),
-            ID_HEADER, b": ", request_id.encode(), self._service.release,
-        )  # fmt: skip
+        parts = [
+            STATUS_LINE[status], self._service.common(protocol.server_state.default_headers), request_id.encode(),
+            b"\r\ncontent-type: ", media_type, b"\r\ncontent-length: %d\r\n" % len(content),
+        ]  # fmt: skip
         for name, value in more:
             parts += (name, b": ", value, b"\r\n")
         if not self.keep_alive:

@@ -11,8 +11,10 @@ from prometheus_client.process_collector import ProcessCollector
 
 from services.contract import Metric
 from services.inference.adapters.telemetry.predictions import GpuMemory, Predictions
+from services.inference.adapters.telemetry.tally import Counters, Histograms
 
 if TYPE_CHECKING:
+    from services.inference.adapters.telemetry.tally import Count, Distribution
     from services.inference.core.catalog import ModelSpec
     from services.inference.core.schema import ModelInfo
     from services.inference.core.shadow import Comparison
@@ -46,21 +48,33 @@ class Metrics:
         def counter(metric: Metric, words: str, *labels: str) -> Counter:
             return Counter(metric.removesuffix("_total"), words, (*names, *labels), registry=registry)
 
+        def counters(metric: Metric, words: str, *labels: str) -> Counters:
+            family = Counters(metric, words, (*names, *labels))
+            registry.register(family)
+            return family
+
+        def histograms(metric: Metric, words: str, bounds: tuple[float, ...], *labels: str) -> Histograms:
+            family = Histograms(metric, words, (*names, *labels), bounds)
+            registry.register(family)
+            return family
+
         def gauge(metric: Metric, words: str, *labels: str) -> Gauge:
             return Gauge(metric, words, (*names, *labels), registry=registry)
 
         def histogram(metric: Metric, words: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(metric, words, (*names, *labels), buckets=buckets, registry=registry)
 
-        self._requests = counter(Metric.REQUESTS, "Requests answered.", "protocol", "code")
-        self._latency = histogram(Metric.LATENCY, "From a request's arrival to its answer.", SECONDS, "protocol")
-        self.in_flight = gauge(Metric.IN_FLIGHT, "Requests accepted and not yet answered.").labels(*base)
+        self._requests = counters(Metric.REQUESTS, "Requests answered.", "protocol", "code")
+        self._latency = histograms(Metric.LATENCY, "From a request's arrival to its answer.", SECONDS, "protocol")
+        self.in_flight = 0
+        waiting = gauge(Metric.IN_FLIGHT, "Requests accepted and not yet answered.").labels(*base)
+        waiting.set_function(lambda: self.in_flight)
         self._rate = Rate()
         gauge(Metric.REQUEST_RATE, "Predictions answered per second.").labels(*base).set_function(self._rate.value)
-        self._rows = counter(Metric.PREDICTED_ROWS, "Rows predicted.")
-        self._batch_rows = histogram(Metric.BATCH_ROWS, "Rows that went to the model at once.", ROWS)
-        self._batch_seconds = histogram(Metric.BATCH_SECONDS, "Time of the model for a batch.", MODEL_SECONDS)
-        self._queue_wait = histogram(Metric.QUEUE_WAIT, "Wait of each batch's oldest request.", MODEL_SECONDS)
+        self._rows = counters(Metric.PREDICTED_ROWS, "Rows predicted.")
+        self._batch_rows = histograms(Metric.BATCH_ROWS, "Rows that went to the model at once.", ROWS)
+        self._batch_seconds = histograms(Metric.BATCH_SECONDS, "Time of the model for a batch.", MODEL_SECONDS)
+        self._queue_wait = histograms(Metric.QUEUE_WAIT, "Wait of each batch's oldest request.", MODEL_SECONDS)
         self._shed = counter(Metric.SHED, "Requests refused or given up for lack of time.", "reason")
         self._load_seconds = gauge(Metric.MODEL_LOAD, "Time to fetch, verify, load and warm up a model.", "version")
         self._memory = gauge(Metric.MODEL_MEMORY, "Memory that a loaded model takes.", "version")
@@ -74,8 +88,8 @@ class Metrics:
         self._predictions = Predictions(release)
         registry.register(self._predictions)
         registry.register(GpuMemory(release))
-        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._batched: dict[str, tuple[Counter, Histogram, Histogram, Histogram]] = {}
+        self._answered: dict[tuple[str, str, int], tuple[Count, Distribution]] = {}
+        self._batched: dict[str, tuple[Count, Distribution, Distribution, Distribution]] = {}
 
     def answered(self, model: str | None, protocol: str, code: int, seconds: float, *, prediction: bool) -> None:
         """Account for one request; None is the process's own model."""
@@ -88,7 +102,7 @@ class Metrics:
                 self._latency.labels(*labels),
             )
         requests, latency = children
-        requests.inc()
+        requests.value += 1
         latency.observe(seconds)
         if prediction:
             self._rate.count()
@@ -105,7 +119,7 @@ class Metrics:
                 self._queue_wait.labels(*labels),
             )
         total, sizes, times, waits = children
-        total.inc(rows)
+        total.value += rows
         sizes.observe(rows)
         times.observe(seconds)
         waits.observe(waited)

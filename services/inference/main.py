@@ -34,7 +34,8 @@ from services.inference.adapters.http.direct import direct_protocol
 from services.inference.adapters.http.exchange import Exchange
 from services.inference.adapters.telemetry.accounts import Accounts
 from services.inference.adapters.telemetry.metrics import Metrics
-from services.inference.core.batcher import BatchLimits
+from services.inference.adapters.telemetry.prediction_log import PredictionLog
+from services.inference.adapters.telemetry.sinks import sink
 from services.inference.core.catalog import Catalog, ModelSpec
 from services.inference.core.errors import InvalidArtifact, ShuttingDown
 from services.inference.core.shadow import Shadow
@@ -46,7 +47,17 @@ from services.inference.settings import Settings, prepare_process
 if TYPE_CHECKING:
     from types import FrameType
 
+    from services.inference.adapters.telemetry.traces import Traces
+    from services.inference.core.pipeline import Mirror
+
 _log = structlog.stdlib.get_logger("slipway.main")
+
+LOG_SECONDS = 10.0
+"""What the prediction log has to write what waits when the process ends."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread waits for Python's lock before it asks for it. Under load the model's thread waits for it a few
+times in each batch, by default for 5 ms each."""
 
 SIGNAL_SECONDS = 0.1
 """Between two looks for a second signal, as uvicorn has it."""
@@ -76,12 +87,34 @@ def loader(settings: Settings, metrics: Metrics) -> ArtifactLoader:
     return ArtifactLoader(
         cache=settings.cache_dir,
         release=settings.release,
-        limits=BatchLimits(max_rows=settings.max_batch_rows, max_queued_rows=settings.max_queued_rows),
+        limits=settings.batch_limits(),
         torch_threads=settings.torch_threads,
         observer=metrics,
         tracking_uri=settings.mlflow_tracking_uri,
         s3_endpoint_url=settings.s3_endpoint_url,
     )
+
+
+def prediction_log(settings: Settings, metrics: Metrics, name: str) -> PredictionLog | None:
+    """The prediction log, where the settings ask for one. Raises `ValueError` where it cannot be opened."""
+    if settings.prediction_log is None:
+        return None
+    return PredictionLog(
+        sink(settings.prediction_log, s3_endpoint_url=settings.s3_endpoint_url, kafka=settings.kafka()),
+        metrics,
+        model=name,
+        share=settings.prediction_log_share,
+        redacted=settings.prediction_log_redact,
+    )
+
+
+def traces_of(settings: Settings, name: str) -> Traces | None:
+    """OpenTelemetry's traces, where the settings have somewhere to send them."""
+    if settings.otlp_endpoint is None:
+        return None
+    from services.inference.adapters.telemetry.traces import Traces  # noqa: PLC0415  # a quarter of a second
+
+    return Traces(name, settings.release)
 
 
 class _Server(uvicorn.Server):
@@ -123,10 +156,19 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
         observer=metrics,
     )
     catalog.drain_seconds = settings.drain_seconds
+    try:
+        log = prediction_log(settings, metrics, specs[0].name)
+    except ValueError as error:
+        return f"{Env.PREDICTION_LOG}: {error}"
     shadows = [Shadow(catalog, spec.shadows, spec.name, metrics) for spec in specs if spec.shadows is not None]
-    catalog.mirrors |= {shadow.model: shadow.see for shadow in shadows}
+    for spec in specs:
+        mirrors: list[Mirror] = [shadow.see for shadow in shadows if shadow.model == spec.name]
+        if log is not None and spec.shadows is None:
+            mirrors.append(log.see)
+        catalog.mirrors[spec.name] = mirrors
     token = settings.repository_token.get_secret_value() if settings.repository_token else None
-    accounts = Accounts(metrics, settings.release, catalog.names, log_all=settings.access_log == "all")
+    traces = traces_of(settings, catalog.name)
+    accounts = Accounts(metrics, settings.release, catalog.names, log_all=settings.access_log == "all", traces=traces)
     exchange = Exchange(catalog, settings.max_body_bytes)
     config = uvicorn.Config(
         create_app(exchange, metrics, accounts, repository_token=token),
@@ -158,6 +200,10 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
     for shadow in shadows:
         shadow.close()
     await catalog.close(settings.drain_seconds)
+    if log is not None:
+        await asyncio.to_thread(log.close, LOG_SECONDS)
+    if traces is not None:
+        await asyncio.to_thread(traces.close)
     return failure
 
 
@@ -187,6 +233,10 @@ async def _follow(catalog: Catalog, refresh_seconds: float, asked: asyncio.Event
 
 def main() -> int:
     """Run the service; the result is the process's exit code."""
+    # Until uvicorn listens to signals: the first process of a container has no default for them.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(0.0005)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = Settings()
     except ValidationError as error:

@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, SecretStr, StringConstraints, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, PositiveInt, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.contract import GRPC_PORT, HTTP_PORT, Env
+from services.inference.core.batcher import BatchLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,12 +51,30 @@ class Settings(BaseSettings):
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(HTTP_PORT, validation_alias=Env.HTTP_PORT)
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = Field(GRPC_PORT, validation_alias=Env.GRPC_PORT)
     max_batch_rows: PositiveInt = Field(256, validation_alias=Env.MAX_BATCH_ROWS)
+    max_batch_bytes: PositiveInt = Field(64 * 1024 * 1024, validation_alias=Env.MAX_BATCH_BYTES)
+    batch_buckets: Annotated[tuple[PositiveInt, ...], NoDecode] = Field((), validation_alias=Env.BATCH_BUCKETS)
+    batch_padding: bool = Field(default=False, validation_alias=Env.BATCH_PADDING)
     max_queued_rows: PositiveInt = Field(4096, validation_alias=Env.MAX_QUEUED_ROWS)
     max_body_bytes: PositiveInt = Field(16 * 1024 * 1024, validation_alias=Env.MAX_BODY_BYTES)
+    prediction_log: str | None = Field(None, validation_alias=Env.PREDICTION_LOG)
+    prediction_log_share: Annotated[float, Field(ge=0, le=1)] = Field(0.01, validation_alias=Env.PREDICTION_LOG_SHARE)
+    prediction_log_redact: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(), validation_alias=Env.PREDICTION_LOG_REDACT
+    )
+    kafka_properties: Path | None = Field(None, validation_alias=Env.KAFKA_PROPERTIES)
     drain_seconds: PositiveInt = Field(25, validation_alias=Env.DRAIN_SECONDS)
     mlflow_tracking_uri: str | None = Field(None, validation_alias=Env.MLFLOW_TRACKING_URI)
     s3_endpoint_url: str | None = Field(None, validation_alias=Env.S3_ENDPOINT_URL)
+    otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = Field(
+        None, validation_alias=Env.OTLP_ENDPOINT
+    )
     termination_log: Path = Field(Path("/dev/termination-log"), validation_alias=Env.TERMINATION_LOG)
+
+    @field_validator("batch_buckets", "prediction_log_redact", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """What stands in a variable, separated by commas."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _has_a_model(self) -> Self:
@@ -70,6 +89,46 @@ class Settings(BaseSettings):
         if self.models_file is not None and given:
             raise ValueError(f"{given[0]} and {Env.MODELS_FILE}: both given → one of the two says what is served")
         return self
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Self:
+        try:
+            self.batch_limits()
+        except ValueError as error:
+            raise ValueError(f"{Env.BATCH_BUCKETS}, {Env.BATCH_PADDING}, {Env.MAX_BATCH_ROWS}: {error}") from error
+        return self
+
+    def batch_limits(self) -> BatchLimits:
+        """The batcher's limits. Buckets without a number of rows end the batches, too."""
+        given = "max_batch_rows" in self.model_fields_set
+        rows = self.batch_buckets[-1] if self.batch_buckets and not given else self.max_batch_rows
+        return BatchLimits(
+            max_rows=rows,
+            max_bytes=self.max_batch_bytes,
+            max_queued_rows=self.max_queued_rows,
+            buckets=self.batch_buckets,
+            pad=self.batch_padding,
+        )
+
+    @model_validator(mode="after")
+    def _kafka_can_be_read(self) -> Self:
+        self.kafka()
+        return self
+
+    def kafka(self) -> dict[str, str]:
+        """Librdkafka's properties, of the file that holds them."""
+        if self.kafka_properties is None:
+            return {}
+        where = f"{Env.KAFKA_PROPERTIES}: {self.kafka_properties}"
+        try:
+            lines = self.kafka_properties.read_text().splitlines()
+        except OSError as error:
+            raise ValueError(f"{where}: {error.strerror} → it is mounted and readable → mount it") from error
+        pairs = [line.partition("=") for line in map(str.strip, lines) if line and not line.startswith("#")]
+        for number, (key, equals, _) in enumerate(pairs, start=1):
+            if not equals or not key.strip():  # its value may be a secret, and is not told
+                raise ValueError(f"{where}, entry {number}: it has no '=' → a line is key=value → correct it")
+        return {key.strip(): value.strip() for key, _, value in pairs}
 
     @classmethod
     def settings_customise_sources(

@@ -328,3 +328,78 @@ async def test_a_model_that_ends_its_thread_fails_its_callers_and_the_next_ones_
     with pytest.raises(PredictionFailed, match="SystemExit"):
         await batcher.infer(rows(1))
     assert (await batcher.infer(rows(2)))["y"].tolist() == [2]
+
+
+async def test_an_idle_model_is_tried_however_slow_it_was_when_it_was_last_measured():
+    pace = Pace()
+    pace.observe(1, 60.0)
+    model = Held()
+    batcher = Batcher(model, BatchLimits(), pace)
+    deadline = asyncio.get_running_loop().time() + 5
+    first = asyncio.create_task(batcher.infer(rows(1), deadline=deadline))
+    await model.has_begun()
+    with pytest.raises(Overloaded, match="work are waiting"):
+        await batcher.infer(rows(2), deadline=deadline)
+    model.release.release()
+    assert (await first)["y"].tolist() == [2]
+    assert pace.expected(1) < 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "largest"),
+    [
+        ({1: 0.001, 2: 0.001, 4: 0.001, 8: 0.001}, 8),  # a batch costs what a row does
+        ({1: 0.01, 2: 0.02, 4: 0.04, 8: 0.08}, 1),  # nothing to win
+        ({1: 0.01, 2: 0.012, 4: 0.016, 8: 0.06}, 4),  # beyond the caches
+        ({1: 1e-6, 2: 2e-6, 4: 4e-6, 8: 8e-6}, 8),  # the batch's own cost is shared
+    ],
+)
+def test_batches_grow_as_far_as_it_pays(seconds, largest):
+    assert BatchLimits(max_rows=8).at_best(seconds).max_rows == largest
+    padded = BatchLimits(max_rows=8, buckets=(1, 2, 4, 8), pad=True).at_best(seconds)
+    assert (padded.max_rows, padded.buckets[-1]) == (largest, largest)
+
+
+def test_every_size_up_to_the_largest_is_measured():
+    assert BatchLimits(max_rows=6).sizes() == (1, 2, 4, 6)
+    assert BatchLimits(max_rows=8).sizes() == (1, 2, 4, 8)
+    assert BatchLimits(max_rows=1).sizes() == (1,)
+    assert BatchLimits(max_rows=8, buckets=(3, 8)).sizes() == (3, 8)
+
+
+async def test_an_accepted_request_is_not_made_late_by_those_that_came_after_it():
+    pace = Pace()
+    for size, seconds in ((1, 0.1), (2, 0.2), (4, 0.4), (8, 0.8)):
+        pace.learn(size, seconds)
+    model = Held()
+    batcher = Batcher(model, BatchLimits(max_rows=8), pace)
+    first = await queued(batcher, (rows(0),))
+    await model.has_begun()
+    (urgent,) = await queued(batcher, (rows(1),), deadline=now() + 0.9)
+    patient = await queued(batcher, *[(rows(value),) for value in range(2, 8)])
+    for _ in range(3):
+        model.release.release()
+    await asyncio.gather(*first, urgent, *patient)
+    assert [batch for batch, _ in model.batches] == [[0], [1, 2, 3, 4], [5, 6, 7]], "eight rows would have taken 0.8 s"
+
+
+def test_the_pace_of_one_size_tells_of_the_others():
+    pace = Pace()
+    assert (pace.expected(1), pace.at_most(1)) == (None, 0.0)
+    for size, seconds in ((1, 1.0), (4, 2.0), (8, 4.0)):
+        pace.learn(size, seconds)
+    assert [pace.expected(size) for size in (1, 2.5, 4, 6, 8, 16)] == [1.0, 1.5, 2.0, 3.0, 4.0, 8.0]
+    for _ in range(40):
+        pace.observe(8, 12.0)
+    assert pace.expected(1) == pytest.approx(3.0, rel=0.01)
+    assert pace.at_most(1) == pytest.approx(3.0, rel=0.05), "steady: nothing to allow for"
+    for seconds in (6.0, 18.0) * 20:
+        pace.observe(8, seconds)
+    assert pace.at_most(1) > 1.5 * pace.expected(1), "restless"
+
+
+def test_sizes_far_from_any_measured_are_learnt_from_the_first_batch():
+    pace = Pace()
+    pace.observe(1, 1.0)
+    pace.observe(100, 2.0)
+    assert (pace.expected(1), pace.expected(100), pace.expected(200)) == (1.0, 2.0, 4.0)

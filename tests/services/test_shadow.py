@@ -13,7 +13,7 @@ from services.inference.core.catalog import Catalog, Loaded, ModelSpec
 from services.inference.core.errors import FetchFailed
 from services.inference.core.schema import ModelMetadata, Schema, TensorSpec
 from services.inference.core.shadow import WAITING_ROWS, Shadow, Tolerance, compare
-from services.inference.core.types import Request, Rows
+from services.inference.core.types import Request, Response, Rows
 from tests.services.registry.test_many_models import answer, models_file, scaling_bundle
 
 SCHEMA = Schema(tensors=(TensorSpec(name="x", datatype="FP32", shape=(-1, 1)),))
@@ -26,7 +26,7 @@ class Candidate:
         metadata = ModelMetadata(platform="test", schema=schema, outputs=(), score="y", example=schema.zeros())
         self.info = SimpleNamespace(metadata=metadata, version="2", name="shadow", digest="")
         self.outputs = outputs
-        self.mirror = None
+        self.mirrors = ()
         self.gate = None
 
     def run(self, rows, parameters):
@@ -76,15 +76,16 @@ def request(rows=2):
 
 LIVE = Candidate({})
 Y = {"y": np.array([1.0, 2.0])}
+ANSWER = Response(id="a", outputs=Y, rows=2)
 
 
 async def test_the_first_request_brings_the_shadow_and_the_next_ones_are_compared():
     told = Told()
     catalog, shadow = shadowed(Candidate({"y": np.array([1.0, 2.5])}), told)
-    shadow.see(LIVE, request(), Y)
+    shadow.see(LIVE, request(), ANSWER)
     assert await told.next() == ("absent", 2)
     await catalog.load("shadow")
-    shadow.see(LIVE, request(), Y)
+    shadow.see(LIVE, request(), ANSWER)
     comparison = await told.next()
     assert (comparison.matches, comparison.differences.tolist()) == (1, [0.0, 0.5])
     assert comparison.seconds >= 0
@@ -94,7 +95,7 @@ async def test_a_shadow_that_cannot_be_loaded_is_absent_and_nothing_else():
     told = Told()
     _, shadow = shadowed(FetchFailed("b", "it is not there", "mend it"), told)
     for _ in range(3):
-        shadow.see(LIVE, request(), Y)
+        shadow.see(LIVE, request(), ANSWER)
         assert await told.next() == ("absent", 2)
 
 
@@ -106,12 +107,12 @@ async def test_a_slow_shadow_holds_nobody_up_and_what_is_too_much_is_dropped():
     await catalog.load("shadow")
     seen = WAITING_ROWS // 2 + 3
     for _ in range(seen):
-        shadow.see(LIVE, request(), Y)
+        shadow.see(LIVE, request(), ANSWER)
     assert [await told.next() for _ in range(3)] == [("dropped", 2)] * 3
     for _ in range(seen - 3):
         candidate.gate.release()
     assert [(await told.next()).matches for _ in range(seen - 3)] == [2] * (seen - 3)
-    shadow.see(LIVE, request(), Y)
+    shadow.see(LIVE, request(), ANSWER)
     candidate.gate.release()
     assert (await told.next()).matches == 2, "once it has caught up it sees the traffic again"
 
@@ -121,10 +122,10 @@ async def test_a_shadow_that_raises_is_counted_and_goes_on():
     candidate = Candidate(RuntimeError("it burns"))
     catalog, shadow = shadowed(candidate, told)
     await catalog.load("shadow")
-    shadow.see(LIVE, request(), Y)
+    shadow.see(LIVE, request(), ANSWER)
     assert await told.next() == ("failed", 2)
     candidate.outputs = Y
-    shadow.see(LIVE, request(), Y)
+    shadow.see(LIVE, request(), ANSWER)
     assert (await told.next()).matches == 2
 
 
@@ -133,7 +134,7 @@ async def test_a_shadow_of_another_schema_is_not_fed_what_it_does_not_take():
     other = Schema(tensors=(TensorSpec(name="z", datatype="FP32", shape=(-1, 1)),))
     catalog, shadow = shadowed(Candidate(Y, other), told)
     await catalog.load("shadow")
-    shadow.see(LIVE, request(), Y)
+    shadow.see(LIVE, request(), ANSWER)
     assert await told.next() == ("incompatible", 2)
 
 

@@ -14,6 +14,8 @@ Invariants
   closes
 - one caller's rows never fail another's: a failed batch is run again request by request
 - a request that is cancelled or past its deadline leaves the queue at once and frees its rows
+- a request that is expected to miss its deadline is refused at once, unless the model is idle; one that was accepted is
+  not made late by those that came after it
 
 All state belongs to the event loop; only `run` is called elsewhere.
 """
@@ -23,10 +25,13 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
+import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,20 +44,36 @@ from services.inference.core.errors import (
     RequestTooLarge,
     ShuttingDown,
 )
-from services.inference.core.types import Outputs, Parameters, Rows
+from services.inference.core.types import Outputs, Parameters, Ran, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Run = Callable[[Rows, Parameters], Outputs]
 OnBatch = Callable[[Outputs, int, float, float], None]
 Done = Callable[[Outputs | InferenceError], None]
+Outcome = tuple[Outputs, float, float]
+"""What a batch gave, how many seconds it took and when it ended, by `time.perf_counter`."""
 
 INLINE_SECONDS = 0.001
 """A thread's turn costs some 50 µs, and as long as this the loop can well do without reading from its sockets."""
 
+HANDLING_SECONDS = 0.0001
+"""What a batch costs beside the model."""
+NEGLIGIBLE = 0.05
+"""Of a row's time: what a larger batch saves less than is not worth its longer wait."""
+
+NICENESS = 5
+"""Of the model's thread, and so of those that its framework starts: a third of the event loop's weight."""
+
 WEIGHT = 0.2
-"""Of the newest measurement in the running mean of a batch's duration: a few batches to follow a change."""
+"""Of the newest measurement in the running mean: a few batches to follow a change."""
+
+SHARE_OF_DEADLINE = 0.75
+"""Of the time that a request has, at its arrival: as far as its batch is expected by then it is accepted. The rest is
+for what arrives after it, shares its batch and makes that longer."""
+DEVIATIONS = 2
+"""Mean deviations above the mean that a batch is allowed for when a request is accepted by its deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +105,19 @@ class BatchLimits:
         return self.buckets[bisect.bisect_left(self.buckets, rows)] if self.pad else rows
 
     def sizes(self) -> tuple[int, ...]:
-        """What to warm up: every bucket, else the smallest and the largest batch."""
-        return self.buckets or tuple(sorted({1, self.max_rows}))
+        """What to warm up: every bucket, else the powers of two up to the largest batch."""
+        powers = (1 << power for power in range(self.max_rows.bit_length()))
+        return self.buckets or tuple(sorted({*powers, self.max_rows}))
+
+    def at_best(self, seconds: Mapping[int, float]) -> BatchLimits:
+        """These limits, with batches no larger than pays: `seconds` says how long a batch of each of `sizes` takes.
+
+        Beyond some size a batch only makes its callers wait longer, and where it leaves the processor's caches it takes
+        more per row than two halves.
+        """
+        per_row = {rows: (taken + HANDLING_SECONDS) / rows for rows, taken in seconds.items()}
+        enough = min(rows for rows, cost in per_row.items() if cost <= min(per_row.values()) * (1 + NEGLIGIBLE))
+        return replace(self, max_rows=enough, buckets=tuple(size for size in self.buckets if size <= enough))
 
 
 class Work:
@@ -102,6 +134,7 @@ class Work:
         "parameters",
         "pieces",
         "priority",
+        "ran",
         "rows",
     )
 
@@ -122,6 +155,7 @@ class Work:
         self.deadline = deadline
         """In the event loop's time."""
         self.created = time.perf_counter()
+        self.ran: Ran | None = None
         self.pieces: list[_Piece] = []
         self._parts: list[Outputs] = []
         self._remaining = 0
@@ -184,25 +218,57 @@ class _Piece:
 
 
 class Pace:
-    """How long batches take, by their size: a running mean per power of two."""
+    """How long batches take: a curve over their size, times what the machine makes of it just now.
+
+    The curve is learnt when the model is warmed up. Later, other work on the same cores slows batches of every size
+    alike, so that each batch tells of all sizes, those that are rare included.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self._rows: list[int] = []
+        self._seconds: list[float] = []
+        self._load = 1.0
+        self._deviation = 0.0
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Put a point on the curve."""
+        at = bisect.bisect_left(self._rows, rows)
+        if at < len(self._rows) and self._rows[at] == rows:
+            self._seconds[at] = seconds
+        else:
+            self._rows.insert(at, rows)
+            self._seconds.insert(at, seconds)
 
     def observe(self, rows: int, seconds: float) -> None:
-        """Take one measurement in."""
-        size = rows.bit_length()
-        known = self._seconds.get(size)
-        self._seconds[size] = seconds if known is None else known + WEIGHT * (seconds - known)
+        """Take one batch's measurement in."""
+        at = bisect.bisect_left(self._rows, rows)
+        near = self._rows[max(at - 1, 0) : at + 1]
+        if not any(point <= 2 * rows and rows <= 2 * point for point in near):
+            self.learn(rows, seconds / self._load)
+            return
+        usual = self._usual(rows)
+        if usual > 0:
+            difference = seconds / usual - self._load
+            self._load += WEIGHT * difference
+            self._deviation += WEIGHT * (abs(difference) - self._deviation)
 
     def expected(self, rows: int) -> float | None:
-        """Seconds for a batch of that many rows, from the nearest size measured; None before the first."""
-        seconds = self._seconds.get(rows.bit_length())
-        if seconds is not None or not self._seconds:
-            return seconds
-        near = min(self._seconds, key=lambda size: abs(size - rows.bit_length()))
-        # Smaller batches are not expected to be faster, larger ones to take longer in proportion.
-        return self._seconds[near] * max(1.0, rows / (1 << near))
+        """Seconds for a batch of that many rows; None before anything is known."""
+        return self._usual(rows) * self._load if self._rows else None
+
+    def at_most(self, rows: int) -> float:
+        """Seconds that a batch of that many rows will hardly exceed; 0 before anything is known."""
+        return self._usual(rows) * (self._load + DEVIATIONS * self._deviation) if self._rows else 0.0
+
+    def _usual(self, rows: int) -> float:
+        sizes, seconds = self._rows, self._seconds
+        at = bisect.bisect_left(sizes, rows)
+        if at == len(sizes):  # larger than any: in proportion
+            return seconds[-1] * rows / sizes[-1]
+        if at == 0 or sizes[at] == rows:  # smaller than any: no faster
+            return seconds[at]
+        share = (rows - sizes[at - 1]) / (sizes[at] - sizes[at - 1])
+        return seconds[at - 1] + share * (seconds[at] - seconds[at - 1])
 
 
 class Batcher:
@@ -314,11 +380,13 @@ class Batcher:
             )  # fmt: skip
         if work.deadline == math.inf:
             return
-        ahead = self.seconds_ahead
         left = work.deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise _late()
-        if ahead + self._seconds_for(rows) > left:  # it would only be refused later
+        if not self._running and not self._waiting_rows:
+            return  # whatever was measured before: an idle model is tried, or one slow batch would shut it for ever
+        ahead = self.seconds_ahead
+        if ahead + self._seconds_for(rows) > SHARE_OF_DEADLINE * left:  # it would be late, and for nothing
             raise Overloaded(
                 f"{ahead * 1e3:.0f} ms of work are waiting",
                 f"the request has {left * 1e3:.0f} ms left",
@@ -328,8 +396,7 @@ class Batcher:
 
     def _seconds_for(self, rows: int) -> float:
         batches, rest = divmod(rows, self._limits.max_rows)
-        full = batches * (self._pace.expected(self._limits.max_rows) or 0.0) if batches else 0.0
-        return full + (self._pace.expected(rest) or 0.0 if rest else 0.0)
+        return batches * self._pace.at_most(self._limits.max_rows) + (self._pace.at_most(rest) if rest else 0.0)
 
     def _schedule(self) -> None:
         """Pump at the end of this turn of the event loop, when all that it brought has been submitted."""
@@ -354,24 +421,23 @@ class Batcher:
     def _next_batch(self) -> list[_Piece]:
         """The oldest piece of the first priority and those after it that may go with it.
 
-        The oldest always goes, so within a priority nothing starves.
+        The oldest always goes, so within a priority nothing starves. What comes later does not make it late.
         """
         batch: list[_Piece] = []
         rows = size = 0
-        limits = self._limits
-        for _, queue in sorted(self._queues.items()) if len(self._queues) > 1 else self._queues.items():
-            for piece in queue.values():
-                if batch:
-                    if piece.alone or piece.work.parameters != batch[0].work.parameters:
-                        continue
-                    if rows + piece.size > limits.max_rows or size + piece.rows.nbytes > limits.max_bytes:
-                        break
-                batch.append(piece)
-                rows += piece.size
-                size += piece.rows.nbytes
-                if piece.alone:
+        most, limits = self._limits.max_rows, self._limits
+        for piece in self._in_order():
+            if batch:
+                if piece.alone or piece.work.parameters != batch[0].work.parameters:
+                    continue
+                if rows + piece.size > most or size + piece.rows.nbytes > limits.max_bytes:
                     break
-            if batch and (batch[0].alone or rows >= limits.max_rows):
+            batch.append(piece)
+            rows += piece.size
+            size += piece.rows.nbytes
+            if piece.work.deadline != math.inf:
+                most = min(most, max(rows, self._rows_until(piece.work.deadline)))
+            if piece.alone or rows >= most:
                 break
         if limits.buckets and not limits.pad:
             batch = self._cut_at_bucket(batch, rows)
@@ -379,6 +445,20 @@ class Batcher:
             del self._queues[piece.work.priority][id(piece)]
             self._waiting_rows -= piece.size
         return batch
+
+    def _in_order(self) -> Iterator[_Piece]:
+        if len(self._queues) == 1:
+            (queue,) = self._queues.values()
+            return iter(queue.values())
+        return chain.from_iterable(queue.values() for _, queue in sorted(self._queues.items()))
+
+    def _rows_until(self, deadline: float) -> int:
+        """Rows of the largest batch that is done by then; of the largest at all, where none is."""
+        left = deadline - asyncio.get_running_loop().time()
+        rows = self._limits.max_rows
+        while rows > 1 and self._pace.at_most(rows) > left:
+            rows //= 2
+        return rows if self._pace.at_most(rows) <= left else self._limits.max_rows
 
     def _cut_at_bucket(self, batch: list[_Piece], rows: int) -> list[_Piece]:
         """As many of the pieces as fill the largest bucket that they reach; all of them below the smallest."""
@@ -412,36 +492,47 @@ class Batcher:
                 self._finish(batch, rows, self._timed(joined, parameters))
                 return
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
-            self._busy_until = time.perf_counter() + (expected or 0.0)
+                self._executor = ThreadPoolExecutor(1, "predict", _yield_to_the_loop)
+            begun = time.perf_counter()
+            self._busy_until = begun + self._pace.at_most(seen)
             running = loop.run_in_executor(self._executor, self._timed, joined, parameters)
         except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
             self._finish(batch, 0, error)
         else:
-            running.add_done_callback(lambda done: self._finish(batch, rows, _outcome(done)))
+            running.add_done_callback(lambda done: self._finish(batch, rows, _outcome(done), begun))
 
-    def _timed(self, rows: Rows, parameters: Parameters) -> tuple[Outputs, float] | BaseException:
+    def _timed(self, rows: Rows, parameters: Parameters) -> Outcome | BaseException:
         """Run a batch; also what only ends processes ends here, or its callers would wait for ever."""
         started = time.perf_counter()
         try:
             outputs = self._run(rows, parameters)
-            return _checked(outputs, len(rows)), time.perf_counter() - started
+            ended = time.perf_counter()
+            return _checked(outputs, len(rows)), ended - started, ended
         except BaseException as error:  # noqa: BLE001
             return error
 
-    def _finish(self, batch: list[_Piece], rows: int, outcome: tuple[Outputs, float] | BaseException) -> None:
-        """(1) hand out the outcome, (2) send what has gathered meanwhile."""
+    def _finish(
+        self, batch: list[_Piece], rows: int, outcome: Outcome | BaseException, begun: float | None = None
+    ) -> None:
+        """(1) send what has gathered while the model's thread worked, (2) hand out the outcome.
+
+        `begun` is when the batch was given to that thread; None where it ran here.
+        """
         self._running = []
         if not isinstance(outcome, BaseException):
-            outputs, seconds = outcome
-            self._pace.observe(self._limits.padded(rows), seconds)
+            outputs, seconds, ended = outcome
+            # To its callers a batch takes until it is back here, which on a busy loop is later than the model is done.
+            self._pace.observe(self._limits.padded(rows), seconds if begun is None else time.perf_counter() - begun)
+            if begun is not None:
+                self._pump()  # 1
+            started = ended - seconds  # 2
             if self.on_batch is not None:
-                waited = time.perf_counter() - seconds - batch[0].work.created
-                self.on_batch(outputs, rows, seconds, waited)
+                self.on_batch(outputs, rows, seconds, started - batch[0].work.created)
             start = 0
             for piece in batch:
                 stop = start + piece.size
                 if piece.work.done is not None:
+                    piece.work.ran = Ran(piece.work.created, started, ended, rows)
                     whole = start == 0 and len(batch) == 1 and self._limits.padded(rows) == rows
                     part = outputs if whole else {name: values[start:stop] for name, values in outputs.items()}
                     piece.work.resolve(piece.number, part)
@@ -469,7 +560,12 @@ class Batcher:
             work.end(error)
 
 
-def _outcome(done: asyncio.Future[tuple[Outputs, float] | BaseException]) -> tuple[Outputs, float] | BaseException:
+def _yield_to_the_loop() -> None:
+    """On one core the model's thread would take half of it from the event loop, which could not even refuse in time."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _outcome(done: asyncio.Future[Outcome | BaseException]) -> Outcome | BaseException:
     return _shutting_down() if done.cancelled() else done.exception() or done.result()
 
 

@@ -158,7 +158,7 @@ class Catalog:
         self.name = specs[0].name
         """The model of paths that name none."""
         self.drain_seconds = 25.0
-        self.mirrors: dict[str, Mirror] = {}
+        self.mirrors: dict[str, list[Mirror]] = {}
         """By model: what sees its traffic, set before anything is loaded."""
         self._loader = loader
         self._memory_bytes = memory_bytes
@@ -335,7 +335,7 @@ class Catalog:
         if slot.unloaded or self.state is State.DRAINING:
             self._let_go(loaded.pipeline)
             return
-        loaded.pipeline.mirror = self.mirrors.get(slot.spec.name)
+        loaded.pipeline.mirrors = self.mirrors.get(slot.spec.name, ())
         slot.pipeline, slot.nbytes, slot.used = loaded.pipeline, loaded.nbytes, time.monotonic()
         info = loaded.pipeline.info
         if self._observer:

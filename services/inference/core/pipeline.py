@@ -15,7 +15,7 @@ from services.inference.core.errors import DeadlineExceeded, InferenceError, Pre
 from services.inference.core.types import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from services.inference.core.batcher import BatchLimits
     from services.inference.core.codec import Codec
@@ -31,11 +31,13 @@ Answer = Callable[[tuple[Out, Response] | Exception], None]
 LARGE_BODY_BYTES = 256 * 1024
 """A larger body is decoded on a thread: on the event loop it would hold up everyone for milliseconds."""
 
-WARM_UP_ROUNDS = 3
-"""Runs of each batch size before the first request: the first compile and allocate, the last shows the pace."""
+WARM_UP_ROUNDS, WARM_UP_MOST = 3, 20
+"""Runs of each batch size before the first request: the first compile and allocate, the fastest shows the pace."""
+WARM_UP_SHORT_SECONDS, WARM_UP_LONG_SECONDS = 0.01, 0.5
+"""All runs of a size take the first at least, where the most of them do; what takes the second is not run again."""
 
 
-Mirror = Callable[["Pipeline", "Request", "Outputs"], None]
+Mirror = Callable[["Pipeline", "Request", Response], None]
 
 
 class Observer(Protocol):
@@ -60,8 +62,8 @@ class Pipeline:
         self._limits = limits
         self._pace = Pace()
         self._made: Batcher | None = None
-        self.mirror: Mirror | None = None
-        """Sees every request that was answered, with its outputs."""
+        self.mirrors: Sequence[Mirror] = ()
+        """See every request that was answered, after its caller has the answer."""
 
     @property
     def batcher(self) -> Batcher:
@@ -81,33 +83,58 @@ class Pipeline:
             self._observer.shed(self.info, error.code)
 
     def warm_up(self) -> None:
-        """Run every batch size, so that no caller pays for a first call and the batcher knows its pace."""
+        """Run batches of every size: no caller pays for a first call, and the batcher knows what size pays."""
         example = self.info.metadata.example
+        taken: dict[int, float] = {}
         for rows in self._limits.sizes():
             batch = self._runtime.transform(example.repeated(rows))
-            for _ in range(WARM_UP_ROUNDS):
-                started = time.perf_counter()
-                self._runtime.predict(batch, ())
-                seconds = time.perf_counter() - started
-            self._pace.observe(rows, seconds)
+            times = [self._time(batch)]
+            while len(times) < WARM_UP_ROUNDS and sum(times) < WARM_UP_LONG_SECONDS:
+                times.append(self._time(batch))
+            while len(times) < WARM_UP_MOST and sum(times) < WARM_UP_SHORT_SECONDS:
+                times.append(self._time(batch))
+            taken[rows] = min(times)
+            self._pace.learn(rows, taken[rows])
+            if taken[rows] > WARM_UP_LONG_SECONDS and not self._limits.buckets:
+                break  # a larger one would hold up everyone
+        self._limits = self._limits.at_best(taken)
 
-    def start(self, body: In, codec: Codec[In, Out], answer: Answer[Out], request_id: str = "") -> Work | None:
+    def _time(self, batch: Rows) -> float:
+        started = time.perf_counter()
+        self._runtime.predict(batch, ())
+        return time.perf_counter() - started
+
+    def start(
+        self,
+        body: In,
+        codec: Codec[In, Out],
+        answer: Answer[Out],
+        request_id: str = "",
+        patience: float | None = None,
+    ) -> Work | None:
         """Begin one request; `answer` is called with what came of it, now or later, on the event loop.
 
-        `request_id` stands in where the body brings none. The work is what `cancel` takes; None where all is over.
+        `request_id` and `patience`, seconds, stand in where the body brings none. The work is what `cancel` takes; None
+        where all is over.
         """
         started = time.perf_counter()
         try:
             request, rows = self.read(body, codec)
+            if request.timeout is None:
+                request.timeout = patience
             return self._submit(request, rows, codec, answer, request_id, started)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             answer(error)
             return None
 
-    async def infer(self, body: In, codec: Codec[In, Out], request_id: str = "") -> tuple[Out, Response]:
+    async def infer(
+        self, body: In, codec: Codec[In, Out], request_id: str = "", patience: float | None = None
+    ) -> tuple[Out, Response]:
         """`start` for a caller that waits; the body is decoded on a thread. Errors are `InferenceError`."""
         started = time.perf_counter()
         request, rows = await asyncio.to_thread(self.read, body, codec)
+        if request.timeout is None:
+            request.timeout = patience
         answered: asyncio.Future[tuple[Out, Response]] = asyncio.get_running_loop().create_future()
 
         def answer(outcome: tuple[Out, Response] | Exception) -> None:
@@ -163,7 +190,13 @@ class Pipeline:
             ) from error
 
     def _submit(
-        self, request: Request, rows: Rows, codec: Codec[In, Out], answer: Answer[Out], request_id: str, started: float
+        self,
+        request: Request,
+        rows: Rows,
+        codec: Codec[In, Out],
+        answer: Answer[Out],
+        request_id: str,
+        started: float,
     ) -> Work:
         info = self.info
 
@@ -178,14 +211,15 @@ class Pipeline:
                     outputs=outcome,
                     rows=len(rows),
                     seconds=time.perf_counter() - started,
+                    ran=work.ran,
                 )
                 encoded = codec.encode(request, response, info)
             except Exception as error:  # noqa: BLE001  # one caller's answer must not take its neighbours' with it
                 answer(error)
             else:
                 answer((encoded, response))
-                if self.mirror is not None:
-                    self.mirror(self, request, outcome)
+                for mirror in self.mirrors:
+                    mirror(self, request, response)
 
         deadline = math.inf
         if request.timeout is not None:

@@ -22,7 +22,7 @@ from services.inference.core.errors import InferenceError
 if TYPE_CHECKING:
     from services.inference.core.catalog import Catalog
     from services.inference.core.pipeline import Pipeline
-    from services.inference.core.types import Array, Outputs, Request
+    from services.inference.core.types import Array, Outputs, Request, Response
 
 WAITING_ROWS = 1024
 """Rows that may wait for the shadow: some batches' worth of memory, and soon worked off."""
@@ -79,7 +79,7 @@ class Shadow:
         self._loading: asyncio.Task[None] | None = None
         self._logged = 0.0
 
-    def see(self, live: Pipeline, request: Request, outputs: Outputs) -> None:
+    def see(self, live: Pipeline, request: Request, response: Response) -> None:
         """Take a request that the live model has answered."""
         rows = len(request.rows)
         try:
@@ -96,7 +96,7 @@ class Shadow:
             self._observer.not_compared(self.model, self._name, rows, "dropped")
             return
         self._waiting += rows
-        self._executor.submit(self._compare, pipeline, request, outputs)
+        self._executor.submit(self._compare, pipeline, request, response)
 
     def close(self) -> None:
         """Drop what waits."""
@@ -107,15 +107,15 @@ class Shadow:
             await self._catalog.load(self._name)
         self._loading = None
 
-    def _compare(self, pipeline: Pipeline, request: Request, outputs: Outputs) -> None:
+    def _compare(self, pipeline: Pipeline, request: Request, response: Response) -> None:
         rows = len(request.rows)
         try:
             started = time.perf_counter()
             found = pipeline.run(request.rows, request.parameters)
             seconds = time.perf_counter() - started
-            matching, differences = compare(outputs, found, rows, self._tolerance)
+            matching, differences = compare(response.outputs, found, rows, self._tolerance)
             self._observer.compared(self.model, self._name, Comparison(int(matching.sum()), differences, seconds))
-            self._sample(request, outputs, found, matching)
+            self._sample(response, found, matching)
         except Exception as error:  # noqa: BLE001  # a shadow's faults are counted, and are nobody else's
             self._observer.not_compared(self.model, self._name, rows, "failed")
             if self._due():
@@ -123,7 +123,7 @@ class Shadow:
         finally:
             self._waiting -= rows
 
-    def _sample(self, request: Request, live: Outputs, shadow: Outputs, matching: Array) -> None:
+    def _sample(self, response: Response, shadow: Outputs, matching: Array) -> None:
         if matching.all() or not self._due():
             return
         row = int(np.argmin(matching))
@@ -131,9 +131,9 @@ class Shadow:
             "shadow differs",
             model=self.model,
             shadow=self._name,
-            request_id=request.id,
+            request_id=response.id,
             row=row,
-            live={name: np.asarray(values[row]).tolist() for name, values in live.items()},
+            live={name: np.asarray(values[row]).tolist() for name, values in response.outputs.items()},
             answered={name: np.asarray(values[row]).tolist() for name, values in shadow.items()},
         )
 

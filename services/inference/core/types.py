@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +69,21 @@ class Rows:
         return Rows(*[np.concatenate(blocks) for blocks in zip(*[part.blocks for part in parts], strict=True)])
 
 
+class Ran(NamedTuple):
+    """When a request's batch ran, by `time.perf_counter`, and how large it was; of a request that was cut, the last."""
+
+    created: float
+    """When the request reached the batcher."""
+    started: float
+    ended: float
+    rows: int
+
+
 Outputs = Mapping[str, Array]
 """Named results; the first dimension of each is the row."""
 
 
-# A frozen dataclass takes four times as long to make, and these are made for every request. Nothing changes them.
+# A frozen dataclass takes four times as long to make, and these are made for every request.
 @dataclass(slots=True, kw_only=True)
 class Request:
     """One decoded request, whatever protocol it came by."""
@@ -104,3 +114,4 @@ class Response:
     rows: int
     seconds: float = field(default=0.0)
     """From the arrival of the body to the model's result."""
+    ran: Ran | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -16,6 +17,7 @@ from services.inference.core.errors import MalformedBody
 
 if TYPE_CHECKING:
     from services.inference.adapters.telemetry.accounts import Accounts
+    from services.inference.core.types import Ran
 
 GRPC, PROBES = "grpc", "other"
 """Protocols, as the label of the metrics has them; probes count as they do over HTTP, against no objective."""
@@ -27,11 +29,14 @@ CLOCKS_SECONDS = 0.01
 """By which the clock that ends a call at its deadline and the one that is read here may differ."""
 
 _ID = ID_HEADER.decode()
+_READ = (ID_HEADER, b"traceparent", b"tracestate")
+"""Metadata that the accounts take as headers."""
 
 In = TypeVar("In")
 
 
-class Call(NamedTuple):
+@dataclass(slots=True)
+class Call:
     """What is known of a call besides its message."""
 
     request_id: str
@@ -39,6 +44,8 @@ class Call(NamedTuple):
     """Of its caller, in the event loop's time; None where it has none."""
     authorization: str = ""
     """As HTTP's header of that name."""
+    ran: Ran | None = None
+    """Set by a method whose answer came from a batch."""
 
 
 Method = Callable[[In, Call], Awaitable[Message]]
@@ -52,12 +59,13 @@ def handler(
 
     async def answer(body: bytes, context: grpc.aio.ServicerContext[bytes, Message]) -> Message:
         metadata = {name: str(value) for name, value in context.invocation_metadata() or ()}
-        request_id = request_id_of({ID_HEADER: metadata.get(_ID, "").encode()})
+        headers = {name: metadata[name.decode()].encode() for name in _READ if name.decode() in metadata}
+        request_id = request_id_of(headers)
         marks = ((_ID, request_id), (VERSION_HEADER, accounts.release))
-        visit = accounts.begin(PROBES if quiet else GRPC, "POST", path.encode(), quiet=quiet)
+        visit = accounts.begin(PROBES if quiet else GRPC, "POST", path.encode(), headers, quiet=quiet)
+        call = Call(request_id, _deadline(context.time_remaining()), metadata.get("authorization", ""))
         status = GONE
         try:
-            call = Call(request_id, _deadline(context.time_remaining()), metadata.get("authorization", ""))
             found = await method(_read(read, body), call)
             status = SERVED
         except asyncio.CancelledError:
@@ -70,7 +78,7 @@ def handler(
             status = refusal.status
             await context.abort(refusal.code, refusal.message, (*marks, *refusal.more))
         finally:
-            accounts.end(visit, status, request_id)
+            accounts.end(visit, status, request_id, call.ran)
         context.set_trailing_metadata(marks)
         return found
 

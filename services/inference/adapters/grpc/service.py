@@ -100,9 +100,10 @@ class InferenceService:
         left = None if call.deadline is None else call.deadline - asyncio.get_running_loop().time()
         inquiry = Inquiry(message, left)
         if size > LARGE_BODY_BYTES:
-            answer, _ = await pipeline.infer(inquiry, self._codec, call.request_id)
+            answer, response = await pipeline.infer(inquiry, self._codec, call.request_id)
         else:
-            answer, _ = await self._ask(pipeline, inquiry, call.request_id)
+            answer, response = await self._ask(pipeline, inquiry, call.request_id)
+        call.ran = response.ran
         return answer
 
     async def load(self, message: proto.RepositoryModelLoadRequest, call: Call) -> proto.RepositoryModelLoadResponse:

@@ -153,7 +153,9 @@ class Cycle:
         self._endpoint = endpoint
         self._headers: Headers = dict(protocol.headers)
         self._cancel: Callable[[], None] | None = None
-        self._visit = service.accounts.begin(endpoint.protocol, "POST", protocol.url, model=endpoint.model)
+        self._visit = service.accounts.begin(
+            endpoint.protocol, "POST", protocol.url, self._headers, model=endpoint.model
+        )
 
     def feed(self, part: bytes) -> None:
         """Take a part of the body; refuse it as soon as it is too large."""
@@ -186,11 +188,11 @@ class Cycle:
         if self.disconnected:
             return
         protocol = self._protocol
-        status, media_type, content, request_id, more = reply
+        status, media_type, content, request_id, more, ran = reply
         self.response_complete = True
         self._cancel = None
         protocol.direct = None
-        self._service.accounts.end(self._visit, status, request_id)
+        self._service.accounts.end(self._visit, status, request_id, ran)
         if protocol.transport.is_closing():
             return
         parts = [

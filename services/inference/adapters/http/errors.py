@@ -25,6 +25,8 @@ from services.inference.core.errors import (
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from services.inference.core.types import Ran
+
 PREDICT, V1, V2, MLFLOW, OTHER = "predict", "v1", "v2", "mlflow", "other"
 """Protocols, as the label of the metrics has them."""
 
@@ -42,6 +44,7 @@ class Reply(NamedTuple):
     request_id: str
     more: list[tuple[bytes, bytes]]
     """Headers besides content type, content length and the request's id."""
+    ran: Ran | None = None
 
 
 def protocol_of(path: str) -> str:

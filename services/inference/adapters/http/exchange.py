@@ -31,6 +31,9 @@ Headers = dict[bytes, bytes]
 
 JSON_BYTES_HEADER = b"inference-header-content-length"
 
+TIMEOUT_HEADER, TIMEOUT_DIGITS = b"x-envoy-expected-rq-timeout-ms", 10
+"""Envoy's, in milliseconds; what it gives up need not be computed."""
+
 COMPRESS_BYTES = 1024
 """A smaller answer fits a packet or two as it is."""
 COMPRESSION_LEVEL = 1
@@ -91,7 +94,7 @@ class Exchange:
             respond(self._reply(outcome, endpoint, headers, request_id))
 
         message = Body(body, json_bytes, headers.get(b"content-type", b""))
-        work = pipeline.start(message, endpoint.codec, answer, request_id)
+        work = pipeline.start(message, endpoint.codec, answer, request_id, _timeout(headers))
         return None if work is None or work.done is None else _canceller(pipeline, work)
 
     async def _infer(
@@ -106,7 +109,7 @@ class Exchange:
             if b"content-encoding" in headers:
                 body = await asyncio.to_thread(_decompressed, headers, body, self.max_body_bytes)
             message = Body(body, json_bytes, headers.get(b"content-type", b""))
-            outcome = await pipeline.infer(message, endpoint.codec, request_id)
+            outcome = await pipeline.infer(message, endpoint.codec, request_id, _timeout(headers))
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller must hear of it
             outcome = error
         respond(self._reply(outcome, endpoint, headers, request_id))
@@ -122,7 +125,7 @@ class Exchange:
     ) -> Reply:
         if isinstance(outcome, Exception):
             return describe(outcome, endpoint.protocol, request_id)
-        (content, json_bytes, _), _ = outcome
+        (content, json_bytes, _), response = outcome
         media_type, more = _JSON, []
         if json_bytes is not None:
             media_type = _OCTETS
@@ -133,7 +136,7 @@ class Exchange:
                 compressor = zlib.compressobj(COMPRESSION_LEVEL, wbits=_WINDOWS[encoding])
                 content = compressor.compress(content) + compressor.flush()
                 more += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
-        return Reply(200, media_type, bytes(content), request_id, more)
+        return Reply(200, media_type, bytes(content), request_id, more, response.ran)
 
 
 def too_large(size: int, bound: int) -> RequestTooLarge:
@@ -145,6 +148,12 @@ def too_large(size: int, bound: int) -> RequestTooLarge:
 
 def _canceller(pipeline: Pipeline, work: Work) -> Callable[[], None]:
     return lambda: pipeline.cancel(work)
+
+
+def _timeout(headers: Headers) -> float | None:
+    """Seconds after which the mesh gives the request up."""
+    given = headers.get(TIMEOUT_HEADER)
+    return int(given) / 1e3 if given is not None and given.isdigit() and len(given) < TIMEOUT_DIGITS else None
 
 
 def _json_bytes(headers: Headers) -> int | None:

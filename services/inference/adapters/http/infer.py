@@ -36,7 +36,9 @@ class Inference:
 
         cancel = self.exchange.start(endpoint, headers, body, respond)
         try:
-            return to_starlette(await answered)
+            reply = await answered
+            request.state.ran = reply.ran
+            return to_starlette(reply)
         finally:
             if cancel is not None:
                 cancel()

@@ -31,7 +31,8 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = request_id_of(dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -39,16 +40,16 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[ID_HEADER.decode()] = request_id
-                headers[VERSION_HEADER] = self._accounts.release
+                answered = MutableHeaders(scope=message)
+                answered[ID_HEADER.decode()] = request_id
+                answered[VERSION_HEADER] = self._accounts.release
             await send(message)
 
         path = scope["path"]
         quiet = path in _QUIET
         # A probe that fails while the model loads is no failed request: it must not count against an objective.
         protocol = OTHER if quiet else protocol_of(path)
-        visit = self._accounts.begin(protocol, scope["method"], path.encode(), quiet=quiet)
+        visit = self._accounts.begin(protocol, scope["method"], path.encode(), headers, quiet=quiet)
         try:
             await self._app(scope, receive, send_marked)
         except Exception as error:
@@ -56,4 +57,4 @@ class Envelope:
                 raise
             await to_starlette(describe(error, protocol_of(path), request_id))(scope, receive, send_marked)
         finally:
-            self._accounts.end(visit, status or 499, request_id)
+            self._accounts.end(visit, status or 499, request_id, scope["state"].get("ran"))

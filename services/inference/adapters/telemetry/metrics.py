@@ -75,11 +75,12 @@ class Metrics:
         self._batch_rows = histograms(Metric.BATCH_ROWS, "Rows that went to the model at once.", ROWS)
         self._batch_seconds = histograms(Metric.BATCH_SECONDS, "Time of the model for a batch.", MODEL_SECONDS)
         self._queue_wait = histograms(Metric.QUEUE_WAIT, "Wait of each batch's oldest request.", MODEL_SECONDS)
-        self._shed = counter(Metric.SHED, "Requests refused or given up for lack of time.", "reason")
+        self._shed = counters(Metric.SHED, "Requests refused or given up for lack of time.", "reason")
         self._load_seconds = gauge(Metric.MODEL_LOAD, "Time to fetch, verify, load and warm up a model.", "version")
         self._memory = gauge(Metric.MODEL_MEMORY, "Memory that a loaded model takes.", "version")
         self._load_failures = counter(Metric.LOAD_FAILURES, "Loads that failed.")
         self._evictions = counter(Metric.EVICTIONS, "Models taken out for room.")
+        self._logged_rows = counter(Metric.LOGGED_ROWS, "Rows of the prediction log.", "result")
         self._shadow_rows = counter(Metric.SHADOW_ROWS, "Rows that were copied to a shadow.", "shadow", "result")
         self._shadow_difference = histogram(
             Metric.SHADOW_DIFFERENCE, "Largest difference of a row's outputs.", DIFFERENCES, "shadow"
@@ -127,7 +128,7 @@ class Metrics:
 
     def shed(self, info: ModelInfo, reason: str) -> None:
         """A request was refused because of load, or its time passed."""
-        self._shed.labels(info.name, self._release, reason).inc()
+        self._shed.labels(info.name, self._release, reason).value += 1
 
     def compared(self, model: str, shadow: str, comparison: Comparison) -> None:
         """A model and its shadow have both answered."""
@@ -143,6 +144,10 @@ class Metrics:
     def not_compared(self, model: str, shadow: str, rows: int, reason: str) -> None:
         """A shadow has not answered, for that reason."""
         self._shadow_rows.labels(model, self._release, shadow, reason).inc(rows)
+
+    def logged(self, model: str, rows: int, result: str) -> None:
+        """What became of rows that the prediction log has chosen."""
+        self._logged_rows.labels(model, self._release, result).inc(rows)
 
     def loaded(self, spec: ModelSpec, version: str, seconds: float, nbytes: int) -> None:
         """A model has been loaded, in that time; `nbytes` is what it takes."""

@@ -403,3 +403,17 @@ def test_sizes_far_from_any_measured_are_learnt_from_the_first_batch():
     pace.observe(1, 1.0)
     pace.observe(100, 2.0)
     assert (pace.expected(1), pace.expected(100), pace.expected(200)) == (1.0, 2.0, 4.0)
+
+
+def test_a_model_that_stalls_the_event_loop_goes_to_the_thread_for_a_while():
+    pace = Pace()
+    pace.learn(1, INLINE_SECONDS / 10)
+    assert pace.inline(1)
+    pace.observe(1, 1.0, inline=True)
+    away = 0
+    while not pace.inline(1):
+        pace.observe(1, 0.05)  # beside a busy loop: slow, but that is not the model's
+        away += 1
+    assert 10 < away < 200
+    pace.observe(1, INLINE_SECONDS / 10, inline=True)
+    assert pace.inline(1)

@@ -69,6 +69,9 @@ NICENESS = 5
 WEIGHT = 0.2
 """Of the newest measurement in the running mean: a few batches to follow a change."""
 
+RETURN = 0.1
+"""A model that stalled inline is sent to the thread for a few dozen batches before it is tried again."""
+
 SHARE_OF_DEADLINE = 0.75
 """Of the time that a request has, at its arrival: as far as its batch is expected by then it is accepted. The rest is
 for what arrives after it, shares its batch and makes that longer."""
@@ -229,6 +232,8 @@ class Pace:
         self._seconds: list[float] = []
         self._load = 1.0
         self._deviation = 0.0
+        self._stall = 1.0
+        """The load as inline batches show it."""
 
     def learn(self, rows: int, seconds: float) -> None:
         """Put a point on the curve."""
@@ -239,8 +244,8 @@ class Pace:
             self._rows.insert(at, rows)
             self._seconds.insert(at, seconds)
 
-    def observe(self, rows: int, seconds: float) -> None:
-        """Take one batch's measurement in."""
+    def observe(self, rows: int, seconds: float, *, inline: bool = False) -> None:
+        """Take one batch's measurement in; `inline` where it ran on the event loop's thread."""
         at = bisect.bisect_left(self._rows, rows)
         near = self._rows[max(at - 1, 0) : at + 1]
         if not any(point <= 2 * rows and rows <= 2 * point for point in near):
@@ -251,6 +256,12 @@ class Pace:
             difference = seconds / usual - self._load
             self._load += WEIGHT * difference
             self._deviation += WEIGHT * (abs(difference) - self._deviation)
+            # Beside a busy loop another thread's batches take longer than they would inline: no reason to stay there.
+            self._stall += WEIGHT * (seconds / usual - self._stall) if inline else RETURN * (1 - self._stall)
+
+    def inline(self, rows: int) -> bool:
+        """Whether a batch of that many rows holds the event loop up for less than another thread would."""
+        return bool(self._rows) and self._usual(rows) * self._stall < INLINE_SECONDS
 
     def expected(self, rows: int) -> float | None:
         """Seconds for a batch of that many rows; None before anything is known."""
@@ -487,8 +498,7 @@ class Batcher:
             if seen != rows:
                 joined = joined.padded(seen)
             parameters = batch[0].work.parameters
-            expected = self._pace.expected(seen)
-            if expected is not None and expected < INLINE_SECONDS:
+            if self._pace.inline(seen):
                 self._finish(batch, rows, self._timed(joined, parameters))
                 return
             if self._executor is None:
@@ -522,8 +532,11 @@ class Batcher:
         if not isinstance(outcome, BaseException):
             outputs, seconds, ended = outcome
             # To its callers a batch takes until it is back here, which on a busy loop is later than the model is done.
-            self._pace.observe(self._limits.padded(rows), seconds if begun is None else time.perf_counter() - begun)
-            if begun is not None:
+            seen = self._limits.padded(rows)
+            if begun is None:
+                self._pace.observe(seen, seconds, inline=True)
+            else:
+                self._pace.observe(seen, time.perf_counter() - begun)
                 self._pump()  # 1
             started = ended - seconds  # 2
             if self.on_batch is not None:

@@ -205,3 +205,45 @@ def service(serve, registered, mlflow_server):
 def client(service):
     with service.client() as client:
         yield client
+
+
+S3_KEY = {
+    "AWS_ACCESS_KEY_ID": "slipway-test",
+    "AWS_SECRET_ACCESS_KEY": "slipway-test-secret",
+    "AWS_REGION": "us-east-1",
+}
+
+
+@pytest.fixture(scope="session")
+def gateway(toolchain_bin, tmp_path_factory):
+    """Endpoint of a versitygw over a directory."""
+    root = tmp_path_factory.mktemp("s3")
+    (root / "data").mkdir()
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{chosen.getsockname()[1]}"
+    environment = {"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": S3_KEY["AWS_ACCESS_KEY_ID"]}
+    environment["ROOT_SECRET_KEY"] = S3_KEY["AWS_SECRET_ACCESS_KEY"]
+    command = [str(toolchain_bin / "versitygw"), "--port", address, "--health", "/health", "posix", str(root / "data")]
+    with (root / "log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(f"http://{address}/health", timeout=5)
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, (root / "log").read_text()
+                assert server.poll() is None, (root / "log").read_text()
+                time.sleep(0.05)
+        yield f"http://{address}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def credentials(monkeypatch):
+    for name, value in S3_KEY.items():
+        monkeypatch.setenv(name, value)

@@ -1,51 +1,15 @@
 """Artifacts on S3, against the gateway that the embedded environment runs."""
 
-import os
-import socket
-import subprocess
-import time
-
 import boto3
-import httpx
 import pytest
 from botocore.config import Config
 
 from services.contract import Env, directory_digest
 from services.inference.core.errors import DigestMismatch, FetchFailed
 from services.inference.runtimes.sources.fetch import Backoff, Origin, fetch
+from tests.services.conftest import S3_KEY
 
 pytestmark = pytest.mark.engine
-
-KEY = {"AWS_ACCESS_KEY_ID": "slipway-test", "AWS_SECRET_ACCESS_KEY": "slipway-test-secret", "AWS_REGION": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def gateway(toolchain_bin, tmp_path_factory):
-    """Endpoint of a versitygw over a directory."""
-    root = tmp_path_factory.mktemp("s3")
-    (root / "data").mkdir()
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{chosen.getsockname()[1]}"
-    environment = {"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": KEY["AWS_ACCESS_KEY_ID"]}
-    environment["ROOT_SECRET_KEY"] = KEY["AWS_SECRET_ACCESS_KEY"]
-    command = [str(toolchain_bin / "versitygw"), "--port", address, "--health", "/health", "posix", str(root / "data")]
-    with (root / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                httpx.get(f"http://{address}/health", timeout=5)
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < deadline, (root / "log").read_text()
-                assert server.poll() is None, (root / "log").read_text()
-                time.sleep(0.05)
-        yield f"http://{address}"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +18,9 @@ def bucket(gateway, bundle):
     client = boto3.client(
         "s3",
         endpoint_url=gateway,
-        aws_access_key_id=KEY["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=KEY["AWS_SECRET_ACCESS_KEY"],
-        region_name=KEY["AWS_REGION"],
+        aws_access_key_id=S3_KEY["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=S3_KEY["AWS_SECRET_ACCESS_KEY"],
+        region_name=S3_KEY["AWS_REGION"],
         config=Config(s3={"addressing_style": "path"}),
     )
     client.create_bucket(Bucket="models")
@@ -65,12 +29,6 @@ def bucket(gateway, bundle):
     client.put_object(Bucket="models", Key="cancer/70/config.yaml", Body=b"another artifact")
     yield client
     client.close()
-
-
-@pytest.fixture
-def credentials(monkeypatch):
-    for name, value in KEY.items():
-        monkeypatch.setenv(name, value)
 
 
 def test_a_prefix_is_downloaded_whole_and_nothing_beside_it(gateway, bucket, bundle, credentials, tmp_path):
@@ -98,7 +56,7 @@ def test_the_service_serves_from_s3(serve, gateway, bucket, bundle, golden):
             Env.MODEL_URI: "s3://models/cancer/7",
             Env.MODEL_DIGEST: directory_digest(bundle),
             Env.S3_ENDPOINT_URL: gateway,
-            **KEY,
+            **S3_KEY,
         }
     ).ready()
     with service.client() as client:

@@ -55,6 +55,13 @@ class Env(StrEnum):
     """Which requests are logged: `errors` (status 400 and above) or `all`."""
     TORCH_THREADS = "SLIPWAY_TORCH_THREADS"
     """Intra-op threads of torch; follows the container's CPU limit."""
+    DEVICE = "SLIPWAY_DEVICE"
+    """Where torch runs models: `cpu`, `cuda`, `cuda:N`, or `auto`, a GPU where there is one."""
+    PRECISION = "SLIPWAY_PRECISION"
+    """`float32`, or `bfloat16` for torch's autocast."""
+    TORCH_COMPILE = "SLIPWAY_TORCH_COMPILE"
+    """Mode of `torch.compile`: `off`, `default`, `reduce-overhead` (CUDA graphs) or `max-autotune`; of Python modules,
+    that is MLflow's pytorch flavour, with padded batches only."""
     HTTP_HOST = "SLIPWAY_HTTP_HOST"
     """Address to listen on, for HTTP and gRPC; every interface by default."""
     HTTP_PORT = "SLIPWAY_HTTP_PORT"

@@ -42,6 +42,7 @@ from services.inference.core.shadow import Shadow
 from services.inference.logs import configure_logs
 from services.inference.runtimes.loader import ArtifactLoader
 from services.inference.runtimes.models_file import read_models
+from services.inference.runtimes.torch_module import TorchOptions
 from services.inference.settings import Settings, prepare_process
 
 if TYPE_CHECKING:
@@ -88,7 +89,12 @@ def loader(settings: Settings, metrics: Metrics) -> ArtifactLoader:
         cache=settings.cache_dir,
         release=settings.release,
         limits=settings.batch_limits(),
-        torch_threads=settings.torch_threads,
+        torch=TorchOptions(
+            threads=settings.torch_threads,
+            device=settings.device,
+            precision=settings.precision,
+            compile=settings.torch_compile,
+        ),
         observer=metrics,
         tracking_uri=settings.mlflow_tracking_uri,
         s3_endpoint_url=settings.s3_endpoint_url,

@@ -47,6 +47,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", validation_alias=Env.LOG_LEVEL)
     access_log: Literal["errors", "all"] = Field("errors", validation_alias=Env.ACCESS_LOG)
     torch_threads: PositiveInt = Field(1, validation_alias=Env.TORCH_THREADS)
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = Field(
+        "auto", validation_alias=Env.DEVICE
+    )
+    precision: Literal["float32", "bfloat16"] = Field("float32", validation_alias=Env.PRECISION)
+    torch_compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = Field(
+        "off", validation_alias=Env.TORCH_COMPILE
+    )
     http_host: str = Field("0.0.0.0", validation_alias=Env.HTTP_HOST)  # noqa: S104  # a pod is reached from outside
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(HTTP_PORT, validation_alias=Env.HTTP_PORT)
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = Field(GRPC_PORT, validation_alias=Env.GRPC_PORT)
@@ -109,6 +116,15 @@ class Settings(BaseSettings):
             buckets=self.batch_buckets,
             pad=self.batch_padding,
         )
+
+    @model_validator(mode="after")
+    def _compiled_for_fixed_sizes(self) -> Self:
+        if self.torch_compile != "off" and not self.batch_padding:
+            raise ValueError(
+                f"{Env.TORCH_COMPILE} is {self.torch_compile} → a model is compiled for each batch size of a few → "
+                f"set {Env.BATCH_BUCKETS} and {Env.BATCH_PADDING}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _kafka_can_be_read(self) -> Self:

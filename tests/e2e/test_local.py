@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
+from pathlib import Path
 
 import httpx
 import pytest
@@ -146,6 +151,104 @@ def test_a_release_is_added_reached_by_header_given_traffic_and_removed(site, fe
     site.pulumi("up", "--yes", "--skip-preview")
     assert {site.predict(features).headers["x-model-version"] for _ in range(50)} == {"v1"}
     site.pulumi("preview", "--expect-no-changes")
+
+
+class Callers:
+    """Callers that ask again and again through the gateway, until the block ends."""
+
+    COUNT = 4
+
+    def __init__(self, site, features):
+        self._ask = lambda: site.predict(features)
+        self._stop = threading.Event()
+        self.statuses = Counter()
+        self._changed = threading.Condition()
+        self._threads = [threading.Thread(target=self._call) for _ in range(self.COUNT)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        self.served(50)
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def served(self, more):
+        """Wait for so many more answers."""
+        with self._changed:
+            wanted = self.statuses[200] + more
+            assert self._changed.wait_for(lambda: self.statuses[200] >= wanted, timeout=120), self.statuses
+
+    def _call(self):
+        while not self._stop.is_set():
+            try:
+                status = self._ask().status_code
+            except httpx.HTTPError as error:
+                status = type(error).__name__
+            with self._changed:
+                self.statuses[status] += 1
+                self._changed.notify_all()
+
+
+def test_no_request_fails_while_every_pod_is_replaced_and_a_killed_process_fails_only_those_it_had(site, features):
+    original = site.stack_file.read_text()
+
+    def two(config):
+        config["slipway:models"]["breast-cancer"]["scaling"] = {"min": 2}
+
+    def other(config):
+        config["slipway:models"]["breast-cancer"]["releases"]["v1"]["env"] = {"SLIPWAY_MAX_BATCH_ROWS": "64"}
+
+    try:
+        site.edit(two)
+        site.pulumi("up", "--yes", "--skip-preview")
+        before = pods(site)
+        site.edit(other)
+        with Callers(site, features) as callers:
+            site.pulumi("up", "--yes", "--skip-preview")
+            callers.served(50)
+        assert not before & pods(site), "each of them was replaced"
+        assert set(callers.statuses) == {200}
+        site.figure("answers during a rolling restart", callers.statuses[200], "answers")
+        with Callers(site, features) as callers:
+            os.kill(process_of(min(pods(site))), signal.SIGKILL)
+            callers.served(200)
+        failed = {status: count for status, count in callers.statuses.items() if status != 200}
+        assert set(failed) <= {503}
+        assert sum(failed.values()) <= callers.COUNT, "at most what was in flight"
+    finally:
+        site.stack_file.write_text(original)
+    site.pulumi("up", "--yes", "--skip-preview")
+    site.pulumi("preview", "--expect-no-changes")
+
+
+def pods(site) -> set[str]:
+    """Container ids of the live release's ready pods."""
+    command = ["get", "pods", "-n", "slipway-models", "-l", "slipway.dev/release=v1", "-o", "json"]
+    found = json.loads(site.kubectl(*command))["items"]
+    states = [
+        status
+        for pod in found
+        if "deletionTimestamp" not in pod["metadata"]
+        for status in pod["status"]["containerStatuses"]
+    ]
+    return {status["containerID"].partition("://")[2] for status in states if status["ready"]}
+
+
+def process_of(container: str) -> int:
+    """The host's id of a container's first process."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and container in (entry / "cgroup").read_text():
+                status = (entry / "status").read_text()
+                if next(line for line in status.splitlines() if line.startswith("NSpid")).split()[-1] == "1":
+                    return int(entry.name)
+        except OSError:
+            continue  # it has ended meanwhile
+    pytest.fail(f"no process of container {container}")
 
 
 @pytest.mark.parametrize(

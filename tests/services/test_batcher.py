@@ -417,3 +417,19 @@ def test_a_model_that_stalls_the_event_loop_goes_to_the_thread_for_a_while():
     assert 10 < away < 200
     pace.observe(1, INLINE_SECONDS / 10, inline=True)
     assert pace.inline(1)
+
+
+async def test_a_model_of_two_lanes_has_two_batches_at_once_and_never_three():
+    model = Held()
+    batcher = Batcher(model, BatchLimits(max_rows=2, lanes=2))
+    first = await queued(batcher, (rows(1),))
+    await model.has_begun()
+    second = await queued(batcher, (rows(2),))
+    await model.has_begun()
+    waiting = await queued(batcher, (rows(3),), (rows(4),), (rows(5),))
+    assert batcher.waiting_rows == 3
+    for _ in range(5):
+        model.release.release()
+    found = await asyncio.gather(*first, *second, *waiting)
+    assert [each["y"].tolist() for each in found] == [[2], [4], [6], [8], [10]]
+    assert sorted(len(batch) for batch, _ in model.batches) == [1, 1, 1, 2]

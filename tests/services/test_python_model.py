@@ -8,6 +8,7 @@ from services.inference.core.errors import InvalidArtifact, InvalidValue, Predic
 from services.inference.core.runtime import Artifact
 from services.inference.core.types import Rows
 from services.inference.runtimes.detect import load_runtime
+from services.inference.runtimes.torch_module import TorchOptions
 
 CONFIG = """
 format: slipway-python/1
@@ -49,34 +50,34 @@ def rows(*values):
 
 
 def test_the_class_is_loaded_and_its_steps_run_in_order(tmp_path):
-    runtime = load_runtime(made(tmp_path / "m"), threads=1)
+    runtime = load_runtime(made(tmp_path / "m"), TorchOptions())
     found = runtime.predict(runtime.transform(rows([1, 1], [2, 0])), (("scale", 10),))
     assert found["y"].tolist() == [220, 40]
     assert found["y"].dtype == np.float32
 
 
 def test_what_preprocess_refuses_is_the_callers_error(tmp_path):
-    runtime = load_runtime(made(tmp_path / "m"), threads=1)
+    runtime = load_runtime(made(tmp_path / "m"), TorchOptions())
     with pytest.raises(InvalidValue, match="x is negative"):
         runtime.transform(rows([-1, 1]))
 
 
 def test_only_predict_is_needed(tmp_path):
     code = "class Model:\n    def predict(self, inputs, parameters):\n        return {'y': inputs['x'].sum(axis=1)}\n"
-    runtime = load_runtime(made(tmp_path / "m", code), threads=1)
+    runtime = load_runtime(made(tmp_path / "m", code), TorchOptions())
     assert runtime.predict(runtime.transform(rows([1, 2])), ())["y"].tolist() == [3]
 
 
 def test_code_is_not_run_without_a_digest_that_vouches_for_it(tmp_path):
     code = f"open({str(tmp_path / 'ran')!r}, 'w')\n{CODE}"
     with pytest.raises(UntrustedArtifact):
-        load_runtime(made(tmp_path / "m", code, verified=False), threads=1)
+        load_runtime(made(tmp_path / "m", code, verified=False), TorchOptions())
     assert not (tmp_path / "ran").exists()
 
 
 def test_two_versions_of_one_file_do_not_meet(tmp_path):
-    first = load_runtime(made(tmp_path / "a"), threads=1)
-    second = load_runtime(made(tmp_path / "b", CODE.replace("* 2", "* 3")), threads=1)
+    first = load_runtime(made(tmp_path / "a"), TorchOptions())
+    second = load_runtime(made(tmp_path / "b", CODE.replace("* 2", "* 3")), TorchOptions())
     answers = [runtime.predict(runtime.transform(rows([1, 0])), ())["y"].tolist() for runtime in (first, second)]
     assert answers == [[2], [3]]
 
@@ -93,7 +94,7 @@ def test_two_versions_of_one_file_do_not_meet(tmp_path):
 )
 def test_a_class_that_does_not_fit_its_config_is_refused_at_load(tmp_path, config, code, message):
     with pytest.raises(InvalidArtifact, match=message):
-        load_runtime(made(tmp_path / "m", code, config), threads=1)
+        load_runtime(made(tmp_path / "m", code, config), TorchOptions())
 
 
 def test_an_answer_of_another_form_is_the_models_failure(tmp_path):
@@ -102,6 +103,6 @@ class Model:
     def predict(self, inputs, parameters):
         return {"y": inputs["x"][:, 0]} if inputs["x"][0, 0] == 0 else 7
 """
-    runtime = load_runtime(made(tmp_path / "m", code), threads=1)
+    runtime = load_runtime(made(tmp_path / "m", code), TorchOptions())
     with pytest.raises(PredictionFailed, match="int"):
         runtime.predict(rows([1, 1]), ())

@@ -91,6 +91,10 @@ class BatchLimits:
     """Rows waiting; beyond it requests are refused. 16 full batches: seconds of work, not minutes."""
     buckets: tuple[int, ...] = ()
     """Batch sizes that the model likes, ascending; a batch is cut at the largest that is filled."""
+    lanes: int = 1
+    """Batches that may be with the model at once; two keep a GPU busy while the next batch is copied to it."""
+    inline: bool = True
+    """Whether a short batch may run on the event loop's thread: not where threads matter, as on a GPU."""
     pad: bool = False
     """Fill every batch up to the next bucket, so that the model only ever sees these sizes: then its kernels are the
     same whatever else is in the batch, and so are a row's bits."""
@@ -220,6 +224,20 @@ class _Piece:
         """It was part of a batch that failed: it goes again by itself."""
 
 
+class _Batch:
+    """Pieces that are with the model."""
+
+    __slots__ = ("begun", "pieces", "rows", "until")
+
+    def __init__(self, pieces: list[_Piece]) -> None:
+        self.pieces = pieces
+        self.rows = 0
+        self.begun: float | None = None
+        """When it was given to a thread; None where it runs inline."""
+        self.until = 0.0
+        """When it is expected back."""
+
+
 class Pace:
     """How long batches take: a curve over their size, times what the machine makes of it just now.
 
@@ -285,21 +303,22 @@ class Pace:
 class Batcher:
     """Batches of one model version. Use it inside a running event loop."""
 
-    def __init__(self, run: Run, limits: BatchLimits, pace: Pace | None = None) -> None:
+    def __init__(
+        self, run: Run, limits: BatchLimits, pace: Pace | None = None, executor: ThreadPoolExecutor | None = None
+    ) -> None:
+        """`executor` has the model's threads, one per lane; the batcher ends it."""
         self._run = run
         self._limits = limits
         self._pace = pace or Pace()
         self._queues: dict[int, dict[int, _Piece]] = {}
         """Priority → pieces by identity: in order, and a cancelled one leaves at no cost."""
         self._waiting_rows = 0
-        self._running: list[_Piece] = []
-        self._busy_until = 0.0
-        """When the running batch is expected to end, by `time.perf_counter`."""
+        self._running: list[_Batch] = []
         self._scheduled = False
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor = executor or model_threads(limits.lanes)
         self.on_batch: OnBatch | None = None
         """Told of every batch that has run: outputs, rows, seconds, and seconds that its oldest request waited."""
 
@@ -311,8 +330,10 @@ class Batcher:
     @property
     def seconds_ahead(self) -> float:
         """How long what runs and waits will take, as far as that is known."""
-        running = max(0.0, self._busy_until - time.perf_counter()) if self._running else 0.0
-        return running + self._seconds_for(self._waiting_rows)
+        running = 0.0
+        if len(self._running) == self._limits.lanes:
+            running = max(0.0, min(batch.until for batch in self._running) - time.perf_counter())
+        return running + self._seconds_for(self._waiting_rows) / self._limits.lanes
 
     def submit(self, work: Work) -> None:
         """Accept a request; its `done` is called with the outputs, or with an error, in the same row order.
@@ -335,7 +356,7 @@ class Batcher:
         if work.deadline != math.inf:
             loop = asyncio.get_running_loop()
             work.expire(loop.call_at(work.deadline, self._expire, work))
-        if not self._running and not self._scheduled:
+        if len(self._running) < self._limits.lanes and not self._scheduled:
             self._schedule()
 
     async def infer(self, rows: Rows, parameters: Parameters = (), **options: float) -> Outputs:
@@ -372,9 +393,9 @@ class Batcher:
                 await self._idle.wait()  # 2
         except TimeoutError:
             waiting = [piece for queue in self._queues.values() for piece in queue.values()]
-            self._fail([*self._running, *waiting], _shutting_down())  # 3
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            running = [piece for batch in self._running for piece in batch.pieces]
+            self._fail([*running, *waiting], _shutting_down())  # 3
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _admit(self, work: Work, rows: int) -> None:
         if self._closed:
@@ -485,31 +506,34 @@ class Batcher:
         return batch[: max(kept, 1)]
 
     def _pump(self) -> None:
-        """Send the next batch if the model is idle."""
+        """Send batches as far as the model's lanes are free."""
         self._scheduled = False
-        if self._running or not self._waiting_rows:
-            return
-        batch = self._running = self._next_batch()
+        while self._waiting_rows and len(self._running) < self._limits.lanes:
+            if not self._send(_Batch(self._next_batch())):
+                return  # the event loop's turn, before the next one runs inline
+
+    def _send(self, batch: _Batch) -> bool:
+        """Run a batch; whether a thread does."""
+        self._running.append(batch)
         loop = asyncio.get_running_loop()
         try:
-            joined = Rows.concatenated([piece.rows for piece in batch])
-            rows = len(joined)
+            joined = Rows.concatenated([piece.rows for piece in batch.pieces])
+            rows = batch.rows = len(joined)
             seen = self._limits.padded(rows)
             if seen != rows:
                 joined = joined.padded(seen)
-            parameters = batch[0].work.parameters
-            if self._pace.inline(seen):
-                self._finish(batch, rows, self._timed(joined, parameters))
-                return
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, "predict", _yield_to_the_loop)
-            begun = time.perf_counter()
-            self._busy_until = begun + self._pace.at_most(seen)
+            parameters = batch.pieces[0].work.parameters
+            if self._limits.inline and self._pace.inline(seen):
+                self._finish(batch, self._timed(joined, parameters))
+                return False
+            batch.begun = time.perf_counter()
+            batch.until = batch.begun + self._pace.at_most(seen)
             running = loop.run_in_executor(self._executor, self._timed, joined, parameters)
         except Exception as error:  # noqa: BLE001  # whatever it is, the callers must hear of it
-            self._finish(batch, 0, error)
-        else:
-            running.add_done_callback(lambda done: self._finish(batch, rows, _outcome(done), begun))
+            self._finish(batch, error)
+            return False
+        running.add_done_callback(lambda done: self._finish(batch, _outcome(done)))
+        return True
 
     def _timed(self, rows: Rows, parameters: Parameters) -> Outcome | BaseException:
         """Run a batch; also what only ends processes ends here, or its callers would wait for ever."""
@@ -521,42 +545,40 @@ class Batcher:
         except BaseException as error:  # noqa: BLE001
             return error
 
-    def _finish(
-        self, batch: list[_Piece], rows: int, outcome: Outcome | BaseException, begun: float | None = None
-    ) -> None:
-        """(1) send what has gathered while the model's thread worked, (2) hand out the outcome.
-
-        `begun` is when the batch was given to that thread; None where it ran here.
-        """
-        self._running = []
+    def _finish(self, batch: _Batch, outcome: Outcome | BaseException) -> None:
+        """(1) send what has gathered while the model's thread worked, (2) hand out the outcome."""
+        self._running.remove(batch)
         if not isinstance(outcome, BaseException):
             outputs, seconds, ended = outcome
             # To its callers a batch takes until it is back here, which on a busy loop is later than the model is done.
-            seen = self._limits.padded(rows)
-            if begun is None:
+            seen = self._limits.padded(batch.rows)
+            if batch.begun is None:
                 self._pace.observe(seen, seconds, inline=True)
             else:
-                self._pace.observe(seen, time.perf_counter() - begun)
+                self._pace.observe(seen, time.perf_counter() - batch.begun)
                 self._pump()  # 1
-            started = ended - seconds  # 2
-            if self.on_batch is not None:
-                self.on_batch(outputs, rows, seconds, started - batch[0].work.created)
-            start = 0
-            for piece in batch:
-                stop = start + piece.size
-                if piece.work.done is not None:
-                    piece.work.ran = Ran(piece.work.created, started, ended, rows)
-                    whole = start == 0 and len(batch) == 1 and self._limits.padded(rows) == rows
-                    part = outputs if whole else {name: values[start:stop] for name, values in outputs.items()}
-                    piece.work.resolve(piece.number, part)
-                start = stop
-        elif len(batch) > 1:
-            self._again_alone(batch)
+            self._hand_out(batch, outputs, ended - seconds, ended)  # 2
+        elif len(batch.pieces) > 1:
+            self._again_alone(batch.pieces)
         else:
-            self._fail(batch, _as_domain(outcome))
+            self._fail(batch.pieces, _as_domain(outcome))
         if self._waiting_rows and not self._scheduled:
             self._schedule()
         self._settle()
+
+    def _hand_out(self, batch: _Batch, outputs: Outputs, started: float, ended: float) -> None:
+        pieces, rows = batch.pieces, batch.rows
+        if self.on_batch is not None:
+            self.on_batch(outputs, rows, ended - started, started - pieces[0].work.created)
+        start = 0
+        for piece in pieces:
+            stop = start + piece.size
+            if piece.work.done is not None:
+                piece.work.ran = Ran(piece.work.created, started, ended, rows)
+                whole = len(pieces) == 1 and self._limits.padded(rows) == rows
+                part = outputs if whole else {name: values[start:stop] for name, values in outputs.items()}
+                piece.work.resolve(piece.number, part)
+            start = stop
 
     def _again_alone(self, batch: Sequence[_Piece]) -> None:
         for priority in {piece.work.priority for piece in batch}:
@@ -571,6 +593,11 @@ class Batcher:
         for work in {id(piece.work): piece.work for piece in pieces}.values():
             self._leave(work)
             work.end(error)
+
+
+def model_threads(lanes: int) -> ThreadPoolExecutor:
+    """Threads for a model's batches."""
+    return ThreadPoolExecutor(lanes, "predict", _yield_to_the_loop)
 
 
 def _yield_to_the_loop() -> None:

@@ -6,11 +6,12 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from services.inference.core.batcher import Batcher, Pace, Work
+from services.inference.core.batcher import Batcher, Pace, Work, model_threads
 from services.inference.core.errors import DeadlineExceeded, InferenceError, PredictionFailed, Unavailable
 from services.inference.core.types import Response
 
@@ -59,8 +60,10 @@ class Pipeline:
         self.info = info
         self._observer = observer
         self._runtime = runtime
-        self._limits = limits
+        on_cpu = runtime.metadata.device == "cpu"
+        self._limits = replace(limits, lanes=runtime.metadata.lanes, inline=on_cpu)
         self._pace = Pace()
+        self._threads = model_threads(runtime.metadata.lanes)
         self._made: Batcher | None = None
         self.mirrors: Sequence[Mirror] = ()
         """See every request that was answered, after its caller has the answer."""
@@ -69,7 +72,7 @@ class Pipeline:
     def batcher(self) -> Batcher:
         """Made at the first use, because it belongs to the running event loop."""
         if self._made is None:
-            self._made = Batcher(self._runtime.predict, self._limits, self._pace)
+            self._made = Batcher(self._runtime.predict, self._limits, self._pace, self._threads)
             if self._observer is not None:
                 self._made.on_batch = self._tell
         return self._made
@@ -100,9 +103,14 @@ class Pipeline:
         self._limits = self._limits.at_best(taken)
 
     def _time(self, batch: Rows) -> float:
-        started = time.perf_counter()
-        self._runtime.predict(batch, ())
-        return time.perf_counter() - started
+        """Seconds of one run, on a thread that runs it later: what is compiled may belong to its thread."""
+
+        def run() -> float:
+            started = time.perf_counter()
+            self._runtime.predict(batch, ())
+            return time.perf_counter() - started
+
+        return self._threads.submit(run).result()
 
     def start(
         self,
@@ -236,4 +244,5 @@ class Pipeline:
         """Finish what was accepted, then give the model's memory back."""
         if self._made is not None:
             await self._made.close(grace_seconds)
+        self._threads.shutdown(wait=False)
         self._runtime.close()

@@ -29,7 +29,7 @@ class Runtime(Protocol):
     """A loaded model. `load` returns one that can answer: a half-loaded runtime does not exist.
 
     `transform` runs once per request, before batching, so that a row it refuses fails its
-    own caller only. `predict` runs on batches, on one thread at a time.
+    own caller only. `predict` runs on batches, on as many threads at a time as `metadata.lanes` says.
     """
 
     @property

@@ -142,6 +142,10 @@ class ModelMetadata:
     """The output that V1 answers with: what the threshold applies to, else the prediction."""
     function_output: str = ""
     """The one output that MLflow's own server would answer with, where it is not all of them."""
+    device: str = "cpu"
+    """Where it runs: `cpu` or `cuda`, with a number where there are several."""
+    lanes: int = 1
+    """Batches that it takes at once, on as many threads."""
     task: Task | None = None
     threshold: float | None = None
     example: Rows = field(repr=False)

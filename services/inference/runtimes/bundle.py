@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from services.inference.core.transformer import Transformer
 from services.inference.core.types import Rows
 from services.inference.runtimes import pickled_transformer
 from services.inference.runtimes.pickled_transformer import PickledTransformer
-from services.inference.runtimes.torch_module import TorchModule, results
+from services.inference.runtimes.torch_module import TorchModule, TorchOptions, results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,23 +109,25 @@ class BundleRuntime:
         module: torch.jit.ScriptModule,
         config: BundleConfig,
         transformer: Transformer | PickledTransformer | None,
+        options: TorchOptions | None = None,
     ) -> None:
         self.config = config
-        self._module = TorchModule(module)
+        self._module = TorchModule(module, options)
         self._transformer = transformer
-        self.metadata = _metadata(config, transformer)
+        metadata = _metadata(config, transformer)
+        self.metadata = replace(metadata, device=self._module.device, lanes=self._module.lanes)
 
     @classmethod
-    def load(cls, artifact: Artifact) -> Self:
+    def load(cls, artifact: Artifact, options: TorchOptions | None = None) -> Self:
         """Read the files; `InvalidArtifact` says which is wrong."""
-        return cls.read(artifact.directory)
+        return cls.read(artifact.directory, options)
 
     @classmethod
-    def read(cls, directory: Path) -> Self:
+    def read(cls, directory: Path, options: TorchOptions | None = None) -> Self:
         """`load` from a bare directory."""
         config = read_config(directory / CONFIG)
         transformer = _transformer(directory, config)
-        runtime = cls(_module(directory / MODEL), config, transformer)
+        runtime = cls(_module(directory / MODEL), config, transformer, options)
         runtime.try_example(directory / EXAMPLE)
         return runtime
 

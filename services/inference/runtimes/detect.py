@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from services.inference.core.runtime import Artifact, Runtime
+    from services.inference.runtimes.torch_module import TorchOptions
 
 
 def import_framework(artifact: Artifact) -> None:
@@ -43,24 +44,21 @@ def import_framework(artifact: Artifact) -> None:
         importlib.import_module("mlflow.pytorch" if "pytorch" in flavors else "mlflow.pyfunc")
 
 
-def load_runtime(artifact: Artifact, threads: int) -> Runtime:
-    """Load the model; `UntrustedArtifact` or `InvalidArtifact` where that may not or cannot be done.
-
-    `threads` are torch's intra-op threads, a setting of the whole process.
-    """
-    runtime = _load(artifact)
+def load_runtime(artifact: Artifact, options: TorchOptions) -> Runtime:
+    """Load the model; `UntrustedArtifact` or `InvalidArtifact` where that may not or cannot be done."""
+    runtime = _load(artifact, options)
     if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(options.threads)
     return runtime
 
 
-def _load(artifact: Artifact) -> Runtime:
+def _load(artifact: Artifact, options: TorchOptions) -> Runtime:
     directory = artifact.directory
     if is_python_model(directory / CONFIG):
         _require_digest(artifact, "the artifact is a Python model")
         return PythonRuntime.load(artifact)
     if (directory / CONFIG).is_file():
-        return BundleRuntime.load(artifact)
+        return BundleRuntime.load(artifact, options)
     if not (directory / FILE).is_file():
         raise InvalidArtifact(
             f"the artifact holds {_listing(directory)}",
@@ -70,10 +68,10 @@ def _load(artifact: Artifact) -> Runtime:
     model = read_mlmodel(directory)
     bundle = _bundle_inside(directory, model)
     if bundle is not None:
-        return BundleRuntime.load(replace(artifact, directory=bundle))
+        return BundleRuntime.load(replace(artifact, directory=bundle), options)
     _require_digest(artifact, f"the artifact has MLflow flavours {', '.join(sorted(model.flavors))}")
     if "pytorch" in model.flavors:
-        return PytorchRuntime.load(artifact)
+        return PytorchRuntime.load(artifact, options)
     if mlflow_sklearn.takes(model):
         with contextlib.suppress(InvalidArtifact):  # it does not take a matrix: pyfunc says what is wrong if it is more
             return SklearnRuntime.load(artifact)

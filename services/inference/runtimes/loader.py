@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from services.inference.core.batcher import BatchLimits
     from services.inference.core.catalog import ModelSpec
     from services.inference.core.pipeline import Observer
+    from services.inference.runtimes.torch_module import TorchOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class ArtifactLoader:
     cache: Path
     release: str
     limits: BatchLimits
-    torch_threads: int
+    torch: TorchOptions
     observer: Observer | None = None
     tracking_uri: str | None = None
     s3_endpoint_url: str | None = None
@@ -42,7 +43,7 @@ class ArtifactLoader:
         import_framework(artifact)  # its hundreds of megabytes are every model's, not this one's
         memory.settle()
         before = memory.resident_bytes()
-        runtime = load_runtime(artifact, self.torch_threads)
+        runtime = load_runtime(artifact, self.torch)
         info = ModelInfo(
             name=spec.name,
             version=artifact.version,

@@ -13,7 +13,7 @@ from services.inference.core.errors import InvalidArtifact
 from services.inference.core.schema import ModelMetadata, TensorSpec
 from services.inference.core.types import Rows
 from services.inference.runtimes.mlmodel import MlModel, read_mlmodel
-from services.inference.runtimes.torch_module import TorchModule
+from services.inference.runtimes.torch_module import TorchModule, TorchOptions
 
 if TYPE_CHECKING:
     from services.inference.core.runtime import Artifact
@@ -26,8 +26,8 @@ _MATRIX = 2
 class PytorchRuntime:
     """A pickled torch module with a numeric signature; its results are answered as they are."""
 
-    def __init__(self, module: Any, model: MlModel) -> None:
-        self._module = TorchModule(module)
+    def __init__(self, module: Any, model: MlModel, options: TorchOptions | None = None) -> None:
+        self._module = TorchModule(module, options)
         self._schema = model.schema
         self._names = [output.name for output in model.outputs]
         example = model.schema.zeros()
@@ -40,11 +40,13 @@ class PytorchRuntime:
                 for name, values in answered.items()
             ),
             score=next(iter(answered)),
+            device=self._module.device,
+            lanes=self._module.lanes,
             example=example,
         )
 
     @classmethod
-    def load(cls, artifact: Artifact) -> Self:
+    def load(cls, artifact: Artifact, options: TorchOptions | None = None) -> Self:
         """Read the pickled module; `InvalidArtifact` where it cannot be read or run."""
         import mlflow.pytorch  # noqa: PLC0415  # seconds of import
 
@@ -56,7 +58,9 @@ class PytorchRuntime:
         try:
             module = mlflow.pytorch.load_model(str(artifact.directory), map_location="cpu")
             module.eval()
-            return cls(module, model)
+            return cls(module, model, options)
+        except InvalidArtifact:
+            raise
         except Exception as error:  # a pickle can raise anything
             reason = str(error).strip().splitlines()[-1][:200] if str(error).strip() else type(error).__name__
             raise InvalidArtifact(

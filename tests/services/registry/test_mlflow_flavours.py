@@ -19,6 +19,7 @@ from services.inference.core.runtime import Artifact
 from services.inference.core.schema import Kind
 from services.inference.core.types import Rows
 from services.inference.runtimes.detect import load_runtime
+from services.inference.runtimes.torch_module import TorchOptions
 
 
 def artifact(directory, *, verified=True):
@@ -46,7 +47,7 @@ def forest(tmp_path_factory):
 
 def test_a_scikit_learn_model_answers_as_in_the_process_that_made_it(forest):
     directory, frame, expected = forest
-    runtime = load_runtime(artifact(directory), threads=1)
+    runtime = load_runtime(artifact(directory), TorchOptions())
     assert [feature.kind for feature in runtime.metadata.schema.features] == [Kind.FLOAT, Kind.INTEGER]
     found = runtime.predict(runtime.transform(Rows(frame.to_numpy(dtype=float))), ())
     assert found["prediction"].tolist() == expected.tolist()
@@ -56,7 +57,7 @@ def test_a_scikit_learn_model_answers_as_in_the_process_that_made_it(forest):
 
 def test_a_classifier_answers_its_probabilities_too(forest):
     directory, frame, _ = forest
-    runtime = load_runtime(artifact(directory), threads=1)
+    runtime = load_runtime(artifact(directory), TorchOptions())
     assert runtime.metadata.platform == "mlflow_sklearn"
     model = mlflow.sklearn.load_model(directory)
     found = runtime.predict(runtime.transform(Rows(frame.to_numpy(dtype=float))), ())
@@ -76,7 +77,7 @@ def test_a_pipeline_that_picks_columns_by_name_gets_a_frame(forest, tmp_path):
         signature=signature,
         pip_requirements=["scikit-learn"],
     )
-    runtime = load_runtime(artifact(tmp_path / "model"), threads=1)
+    runtime = load_runtime(artifact(tmp_path / "model"), TorchOptions())
     assert runtime.metadata.platform == "mlflow_pyfunc"
     found = runtime.predict(runtime.transform(Rows(frame.to_numpy(dtype=float))), ())
     assert found["prediction"] == pytest.approx(model.predict(frame))
@@ -84,7 +85,7 @@ def test_a_pipeline_that_picks_columns_by_name_gets_a_frame(forest, tmp_path):
 
 def test_a_pickled_flavour_is_refused_without_a_verified_digest(forest):
     with pytest.raises(UntrustedArtifact, match="SLIPWAY_MODEL_DIGEST"):
-        load_runtime(artifact(forest[0], verified=False), threads=1)
+        load_runtime(artifact(forest[0], verified=False), TorchOptions())
 
 
 def test_a_pytorch_flavour_is_run_without_mlflow_around_it(tmp_path):
@@ -100,7 +101,7 @@ def test_a_pytorch_flavour_is_run_without_mlflow_around_it(tmp_path):
         signature=infer_signature(rows, expected),
         pip_requirements=["torch"],
     )
-    runtime = load_runtime(artifact(directory), threads=1)
+    runtime = load_runtime(artifact(directory), TorchOptions())
     assert runtime.metadata.platform == "mlflow_pytorch"
     assert runtime.metadata.outputs[0].shape == (-1, 3)
     found = runtime.predict(Rows(rows), ())

@@ -10,8 +10,10 @@ import socket
 import httpx
 import pytest
 import yaml
+from mlflow import MlflowClient
 
-from services.contract import Env, directory_digest
+from services.contract import DIGEST_TAG, Env, directory_digest
+from tools.registry import Registration, register_bundle
 
 OTHER_DIGEST = "sha256:" + "0" * 64
 
@@ -83,6 +85,19 @@ def test_a_registered_version_with_another_digest_is_refused(serve, registered, 
         {Env.MODEL_URI: registered.uri, Env.MODEL_DIGEST: OTHER_DIGEST, Env.MLFLOW_TRACKING_URI: mlflow_server}
     )
     refused(service, registered.digest)
+
+
+def test_a_registered_version_that_was_changed_since_is_refused_without_a_digest_of_the_release_too(
+    serve, registered, mlflow_server, bundle, tmp_path
+):
+    changed = tmp_path / "changed"
+    shutil.copytree(bundle, changed)
+    config = changed / "config.yaml"
+    config.write_text(config.read_text().replace("name: ", "name: forged-"))
+    found = register_bundle(mlflow_server, Registration(name="changed", bundle=changed, metrics={}, parameters={}))
+    MlflowClient(mlflow_server, mlflow_server).set_model_version_tag("changed", found.version, DIGEST_TAG, OTHER_DIGEST)
+    service = serve({Env.MODEL_URI: found.uri, Env.MLFLOW_TRACKING_URI: mlflow_server})
+    refused(service, f"its version was registered with {OTHER_DIGEST}")
 
 
 def test_a_version_that_is_not_registered_is_refused(serve, registered, mlflow_server):

@@ -22,6 +22,8 @@ class Located:
     uri: str
     version: str | None = None
     """The registry's version; None where the source has none."""
+    digest: str | None = None
+    """What the registry says of the artifact: it is held to it, but a registry's word lets no pickle in."""
 
 
 class Source(Protocol):

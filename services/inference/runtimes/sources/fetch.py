@@ -65,10 +65,11 @@ def fetch(origin: Origin, cache: Path, backoff: Backoff | None = None) -> Artifa
     located = locate(origin, backoff)  # 1
     root = cache / "artifacts"
     root.mkdir(parents=True, exist_ok=True)
-    digest = _cached(root, origin.digest)  # 2
+    expected = origin.digest or located.digest
+    digest = _cached(root, expected)  # 2
     if digest is None:
-        with _locked(root, origin.digest or located.uri):  # 3
-            digest = _cached(root, origin.digest) or _download(source, located, origin, root, backoff)
+        with _locked(root, expected or located.uri):  # 3
+            digest = _cached(root, expected) or _download(source, located, origin, root, backoff)
     return Artifact(
         directory=_place(root, digest),
         digest=digest,
@@ -126,10 +127,12 @@ def _download(source: Source, located: Located, origin: Origin, root: Path, back
             digest = directory_digest(files)  # 5
         except ValueError as error:
             raise FetchFailed(f"model {origin.uri}: {error}", "an artifact is plain files", "write it again") from error
-        if origin.digest is not None and digest != origin.digest:
+        expected = origin.digest or located.digest
+        if expected is not None and digest != expected:
+            who = "the release was made for" if origin.digest else "its version was registered with"
             raise DigestMismatch(
                 f"model {origin.uri} has digest {digest}",
-                f"the release was made for {origin.digest}",
+                f"{who} {expected}",
                 "release the artifact that was evaluated, or evaluate this one and release it",
             )
         if not _place(root, digest).exists():

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.contract import DIGEST_TAG
 from services.inference.core.errors import FetchFailed
 from services.inference.runtimes.sources.base import Located, TransientError, not_found
 from services.inference.runtimes.sources.s3 import S3Source
@@ -48,15 +49,18 @@ class RegistrySource:
 
         try:
             client = self._client()
-            version = self._version or client.get_model_version_by_alias(self._name, self._alias).version
-            location = client.get_model_version_download_uri(self._name, str(version))
+            if self._version:
+                found = client.get_model_version(self._name, self._version)
+            else:
+                found = client.get_model_version_by_alias(self._name, self._alias)
+            location = client.get_model_version_download_uri(self._name, str(found.version))
             if location.startswith("models:/"):  # the version points at a logged model
                 location = client.get_logged_model(location.removeprefix("models:/")).artifact_location
         except MlflowException as error:
             if error.error_code in _MISSING:
                 raise not_found(self._uri, f"not in the registry at {self._tracking_uri}") from error
             raise TransientError(f"the registry at {self._tracking_uri}: {_line(error)}") from error
-        return Located(uri=str(location), version=str(version))
+        return Located(uri=str(location), version=str(found.version), digest=found.tags.get(DIGEST_TAG))
 
     def download(self, located: Located, into: Path) -> None:
         """Bring the version's files, through the server's proxy or straight from S3."""

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.core.batcher import INLINE_SECONDS, Batcher, BatchLimits, Pace
+from services.inference.core.batcher import Batcher, BatchLimits
 from services.inference.core.errors import DeadlineExceeded, Overloaded, PredictionFailed, RequestTooLarge, ShuttingDown
+from services.inference.core.pace import INLINE_SECONDS, Pace
 from services.inference.core.types import Rows
 
 

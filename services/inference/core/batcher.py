@@ -4,8 +4,8 @@ There is no batching delay. A request that meets an idle model leaves in the sam
 whatever else that turn brought; while the model works, what arrives waits and leaves together when it is done. Under
 light load latency is that of a single call, under heavy load batches grow by themselves up to their limits.
 
-A batch that is expected to take less than `INLINE_SECONDS` runs on the event loop's own thread, because handing it to
-another would cost more than it takes; a longer one runs on the batcher's one worker thread.
+A batch that is expected to take less than a millisecond (`pace.INLINE_SECONDS`) runs on the event loop's own thread,
+because handing it to another would cost more than it takes; a longer one runs on a thread of the model's lanes.
 
 Invariants
 - a batch never has more than `max_rows` rows or `max_bytes` bytes; a larger request is cut and put together again
@@ -44,6 +44,7 @@ from services.inference.core.errors import (
     RequestTooLarge,
     ShuttingDown,
 )
+from services.inference.core.pace import Pace
 from services.inference.core.types import Outputs, Parameters, Ran, Rows
 
 if TYPE_CHECKING:
@@ -55,9 +56,6 @@ Done = Callable[[Outputs | InferenceError], None]
 Outcome = tuple[Outputs, float, float]
 """What a batch gave, how many seconds it took and when it ended, by `time.perf_counter`."""
 
-INLINE_SECONDS = 0.001
-"""A thread's turn costs some 50 µs, and as long as this the loop can well do without reading from its sockets."""
-
 HANDLING_SECONDS = 0.0001
 """What a batch costs beside the model."""
 NEGLIGIBLE = 0.05
@@ -66,17 +64,9 @@ NEGLIGIBLE = 0.05
 NICENESS = 5
 """Of the model's thread, and so of those that its framework starts: a third of the event loop's weight."""
 
-WEIGHT = 0.2
-"""Of the newest measurement in the running mean: a few batches to follow a change."""
-
-RETURN = 0.1
-"""A model that stalled inline is sent to the thread for a few dozen batches before it is tried again."""
-
 SHARE_OF_DEADLINE = 0.75
 """Of the time that a request has, at its arrival: as far as its batch is expected by then it is accepted. The rest is
 for what arrives after it, shares its batch and makes that longer."""
-DEVIATIONS = 2
-"""Mean deviations above the mean that a batch is allowed for when a request is accepted by its deadline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,68 +226,6 @@ class _Batch:
         """When it was given to a thread; None where it runs inline."""
         self.until = 0.0
         """When it is expected back."""
-
-
-class Pace:
-    """How long batches take: a curve over their size, times what the machine makes of it just now.
-
-    The curve is learnt when the model is warmed up. Later, other work on the same cores slows batches of every size
-    alike, so that each batch tells of all sizes, those that are rare included.
-    """
-
-    def __init__(self) -> None:
-        self._rows: list[int] = []
-        self._seconds: list[float] = []
-        self._load = 1.0
-        self._deviation = 0.0
-        self._stall = 1.0
-        """The load as inline batches show it."""
-
-    def learn(self, rows: int, seconds: float) -> None:
-        """Put a point on the curve."""
-        at = bisect.bisect_left(self._rows, rows)
-        if at < len(self._rows) and self._rows[at] == rows:
-            self._seconds[at] = seconds
-        else:
-            self._rows.insert(at, rows)
-            self._seconds.insert(at, seconds)
-
-    def observe(self, rows: int, seconds: float, *, inline: bool = False) -> None:
-        """Take one batch's measurement in; `inline` where it ran on the event loop's thread."""
-        at = bisect.bisect_left(self._rows, rows)
-        near = self._rows[max(at - 1, 0) : at + 1]
-        if not any(point <= 2 * rows and rows <= 2 * point for point in near):
-            self.learn(rows, seconds / self._load)
-            return
-        usual = self._usual(rows)
-        if usual > 0:
-            difference = seconds / usual - self._load
-            self._load += WEIGHT * difference
-            self._deviation += WEIGHT * (abs(difference) - self._deviation)
-            # Beside a busy loop another thread's batches take longer than they would inline: no reason to stay there.
-            self._stall += WEIGHT * (seconds / usual - self._stall) if inline else RETURN * (1 - self._stall)
-
-    def inline(self, rows: int) -> bool:
-        """Whether a batch of that many rows holds the event loop up for less than another thread would."""
-        return bool(self._rows) and self._usual(rows) * self._stall < INLINE_SECONDS
-
-    def expected(self, rows: int) -> float | None:
-        """Seconds for a batch of that many rows; None before anything is known."""
-        return self._usual(rows) * self._load if self._rows else None
-
-    def at_most(self, rows: int) -> float:
-        """Seconds that a batch of that many rows will hardly exceed; 0 before anything is known."""
-        return self._usual(rows) * (self._load + DEVIATIONS * self._deviation) if self._rows else 0.0
-
-    def _usual(self, rows: int) -> float:
-        sizes, seconds = self._rows, self._seconds
-        at = bisect.bisect_left(sizes, rows)
-        if at == len(sizes):  # larger than any: in proportion
-            return seconds[-1] * rows / sizes[-1]
-        if at == 0 or sizes[at] == rows:  # smaller than any: no faster
-            return seconds[at]
-        share = (rows - sizes[at - 1]) / (sizes[at] - sizes[at - 1])
-        return seconds[at - 1] + share * (seconds[at] - seconds[at - 1])
 
 
 class Batcher:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from services.inference.core.batcher import Batcher, Pace, Work, model_threads
+from services.inference.core.batcher import Batcher, Work, model_threads
 from services.inference.core.errors import DeadlineExceeded, InferenceError, PredictionFailed, Unavailable
+from services.inference.core.pace import Pace
 from services.inference.core.types import Response
 
 if TYPE_CHECKING:

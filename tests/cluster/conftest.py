@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -22,9 +23,10 @@ _numbers = itertools.count()
 def free_port() -> int:
     """A port below the ephemeral range, as a NodePort has to be."""
     for port in range(18080, 18180):
-        with socket.socket() as candidate:
-            if candidate.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+        with socket.socket() as candidate, contextlib.suppress(OSError):
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            candidate.bind(("127.0.0.1", port))
+            return port
     raise AssertionError("a hundred ports in a row are taken")
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ("mlflow-skinny", "numpy", "pandas", "pydantic", "pyyaml", "torch")
 """What a python_function environment installs to load a bundle, beside this package."""
+LOG_SUFFIX = ".promotions"
+"""Of a registered model that is the log of another's promotions and holds no model: see `tools.promotion`."""
+
 _ANSWER_SECONDS = 10.0
 _SCALARS = {"FP32": "float", "FP64": "double", "INT64": "long", "BYTES": "string", "BOOL": "boolean"}
 
@@ -89,21 +92,24 @@ def register_bundle(tracking_uri: str, registration: Registration) -> Registered
     2. log the model in a run: MLmodel, signature, input example, parameters, metrics
     3. download it as the service will and compute its digest
     4. create the version with both digests on it: there is no moment without them
-    5. point the alias at it
+    5. promote it
     """
-    client = _client(tracking_uri)
+    from tools.promotion import promote  # noqa: PLC0415  # it stands on this module
+
+    client = client_of(tracking_uri)
     bundle_digest = directory_digest(registration.bundle)
     existing = _with_bundle(client, registration.name, bundle_digest)  # 1
     with _tracking(tracking_uri):
         version = existing or _create(client, registration, bundle_digest)
-    client.set_registered_model_alias(registration.name, registration.alias, version.version)  # 5
+    promote(tracking_uri, registration.name, str(version.version), registration.alias)  # 5
     return show_version(tracking_uri, registration.name, str(version.version), created=existing is None)
 
 
 def list_versions(tracking_uri: str, name: str | None = None) -> list[RegisteredVersion]:
     """All versions of a model, or the newest of each model, newest first."""
-    client = _client(tracking_uri)
+    client = client_of(tracking_uri)
     names = [name] if name else [model.name for model in client.search_registered_models()]
+    names = [each for each in names if not each.endswith(LOG_SUFFIX)]
     found = []
     for each in names:
         versions = list(_versions(client, each))
@@ -121,7 +127,7 @@ def show_version(
     """One version with its metrics and parameters; the newest where none is named."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
-    client = _client(tracking_uri)
+    client = client_of(tracking_uri)
     if version is None:
         version = list_versions(tracking_uri, name)[0].version
     try:
@@ -134,7 +140,8 @@ def show_version(
     return _described(client, found, created=created)
 
 
-def _client(tracking_uri: str) -> MlflowClient:
+def client_of(tracking_uri: str) -> MlflowClient:
+    """MLflow's client of one server; nothing of the process's own state."""
     from mlflow import MlflowClient  # noqa: PLC0415
 
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)

@@ -13,6 +13,10 @@ import typer
 from tools import example
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from tools.promotion import Standing
     from tools.registry import RegisteredVersion
 
 app = typer.Typer(name="models", help="Train, register and look at models.", no_args_is_help=True)
@@ -83,6 +87,83 @@ def show(
     _print_one(found, output)
 
 
+Alias = Annotated[str, typer.Option(help="The alias that releases follow.")]
+
+
+@app.command()
+def promote(
+    model: Annotated[str, typer.Argument(metavar="NAME/VERSION")],
+    alias: Alias = "champion",
+    tracking_uri: TrackingUri = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Point an alias at a version, and remember where it pointed before."""
+    uri = _reachable(tracking_uri)
+    name, _, version = model.partition("/")
+    if not version:
+        raise _failed(f"{model} → a version is promoted, not a model → `slipway models promote {name}/<version>`")
+    _print_standing(lambda: promotion().promote(uri, name, version, alias), output)
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Argument(metavar="NAME")],
+    alias: Alias = "champion",
+    tracking_uri: TrackingUri = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Point an alias back at the version before."""
+    uri = _reachable(tracking_uri)
+    _print_standing(lambda: promotion().rollback(uri, model, alias), output)
+
+
+@app.command()
+def history(
+    model: Annotated[str, typer.Argument(metavar="NAME")],
+    tracking_uri: TrackingUri = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Who moved a model's aliases, and when."""
+    entries = promotion().history(_reachable(tracking_uri), model)
+    if output is Format.JSON:
+        print(json.dumps([asdict(entry) for entry in entries], indent=1))
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("", "when", "who", "what")
+    for entry in entries:
+        what = (
+            f"{entry.alias} → {entry.version}"
+            if entry.action == "promote"
+            else f"{entry.alias} back from {entry.version}"
+        )
+        table.add_row(str(entry.number), _moment(entry.at_ms), entry.by, what)
+    Console().print(table if entries else f"no alias of {model} was moved by slipway")
+
+
+def promotion() -> ModuleType:
+    """The module, which imports MLflow's client where it is used."""
+    from tools import promotion as module  # noqa: PLC0415
+
+    return module
+
+
+def _print_standing(act: Callable[[], Standing], output: Format) -> None:
+    from tools.registry import RegistryError  # noqa: PLC0415
+
+    try:
+        standing = act()
+    except RegistryError as error:
+        raise _failed(str(error)) from error
+    if output is Format.JSON:
+        print(json.dumps(asdict(standing), indent=1))
+        return
+    verb = "now points" if standing.changed else "already points"
+    back = f"a rollback would bring back {standing.previous}" if standing.previous else "there is no version before it"
+    print(f"{standing.alias} of {standing.name} {verb} at version {standing.version}; {back}")
+
+
 def _reachable(tracking_uri: str | None) -> str:
     from tools.registry import RegistryError, check_reachable  # noqa: PLC0415
 
@@ -128,4 +209,8 @@ def _plain(version: RegisteredVersion) -> dict[str, object]:
 
 
 def _date(version: RegisteredVersion) -> str:
-    return datetime.fromtimestamp(version.created_ms / 1e3, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return _moment(version.created_ms)
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1e3, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from services.inference.adapters.http.errors import on_error
 from services.inference.adapters.http.infer import Inference
 from services.inference.adapters.http.middleware import Envelope
+from services.inference.adapters.http.openapi import complete
 from services.inference.adapters.http.predict import operations_router, predict_router
 from services.inference.adapters.http.repository import repository_router
 from services.inference.adapters.http.v1 import v1_router
@@ -42,6 +43,8 @@ def create_app(
         operations_router(catalog, metrics),
     ):
         app.include_router(router)
+    generate = app.openapi
+    app.openapi = lambda: app.openapi_schema or complete(generate())  # type: ignore[method-assign]
     app.add_exception_handler(InferenceError, on_error)
     app.add_exception_handler(HTTPException, on_error)
     app.add_middleware(Envelope, accounts=accounts)

@@ -12,15 +12,18 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_to_bytes
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from services.contract import VERSION_HEADER, Route
+from services.inference.adapters.http.connection import Connection
 from services.inference.adapters.http.errors import MLFLOW, PREDICT, V1, V2, Reply, describe
 from services.inference.adapters.http.exchange import too_large
 from services.inference.adapters.telemetry.accounts import ID_HEADER, request_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     from services.inference.adapters.http.exchange import Endpoint, Exchange, Headers
     from services.inference.adapters.telemetry.accounts import Accounts
@@ -39,7 +42,7 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
     paths = Paths(exchange)
     service = Service(exchange, accounts)
 
-    class DirectProtocol(HttpToolsProtocol):
+    class DirectProtocol(Connection):
         """One connection."""
 
         direct: Cycle | None = None
@@ -47,10 +50,12 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
 
         def on_headers_complete(self) -> None:
             parser = self.parser
+            if self.declines_offer():
+                return
             endpoint = paths.endpoint(self.url) if parser.get_method() == b"POST" else None
             busy = self.cycle is not None and not self.cycle.response_complete
             # The rare ways of HTTP/1 are uvicorn's.
-            if endpoint is None or busy or self.expect_100_continue or parser.should_upgrade():
+            if endpoint is None or busy or self.expect_100_continue:
                 super().on_headers_complete()
                 return
             keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
@@ -66,7 +71,7 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
 
         def on_message_complete(self) -> None:
             cycle = cast("object", self.cycle)
-            if isinstance(cycle, Cycle):
+            if isinstance(cycle, Cycle) and self.declined is None:
                 cycle.start()
             else:
                 super().on_message_complete()
@@ -148,6 +153,7 @@ class Cycle:
         self.keep_alive = keep_alive
         self.more_body = True
         self.body = bytearray()
+        self._discarded = 0
         self._protocol = protocol
         self._service = service
         self._endpoint = endpoint
@@ -158,14 +164,20 @@ class Cycle:
         )
 
     def feed(self, part: bytes) -> None:
-        """Take a part of the body; refuse it as soon as it is too large."""
+        """Take a part of the body; refuse it as soon as it is too large.
+
+        The rest is read, as much again at most: a connection that is closed at once is reset, and a caller that is
+        still sending may lose the answer with it.
+        """
+        bound = self._service.exchange.max_body_bytes
         if self.response_complete:
+            self._discarded += len(part)
+            if self._discarded > bound:
+                self._protocol.transport.close()
             return
         self.body += part
-        bound = self._service.exchange.max_body_bytes
         if len(self.body) > bound:
             size, self.body = len(self.body), bytearray()
-            self.keep_alive = False
             error = too_large(size, bound)
             self._respond(describe(error, self._endpoint.protocol, request_id_of(self._headers)))
 

@@ -7,6 +7,7 @@ headers and body and get a `Reply`; what a request means is decided here and now
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 Headers = dict[bytes, bytes]
 """Names in lower case."""
 
-JSON_BYTES_HEADER = b"inference-header-content-length"
+JSON_BYTES_HEADER, JSON_BYTES_DIGITS = b"inference-header-content-length", 18
+"""No body is longer, and Python reads no number of thousands of digits."""
 
 TIMEOUT_HEADER, TIMEOUT_DIGITS = b"x-envoy-expected-rq-timeout-ms", 10
 """Envoy's, in milliseconds; what it gives up need not be computed."""
@@ -39,6 +41,7 @@ COMPRESS_BYTES = 1024
 COMPRESSION_LEVEL = 1
 """The fastest: numbers compress little more with the others."""
 _GZIP, _DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
+_REFUSED = re.compile(rb"q=0(\.0*)?")
 _WINDOWS = {b"gzip": _GZIP, b"deflate": _DEFLATE}
 
 _JSON, _OCTETS = b"application/json", b"application/octet-stream"
@@ -131,7 +134,7 @@ class Exchange:
             media_type = _OCTETS
             more.append((JSON_BYTES_HEADER, b"%d" % json_bytes))
         if len(content) >= COMPRESS_BYTES and (accepted := headers.get(b"accept-encoding")):
-            encoding = next((name for name in _WINDOWS if name in accepted), None)
+            encoding = _preferred(accepted)
             if encoding is not None:
                 compressor = zlib.compressobj(COMPRESSION_LEVEL, wbits=_WINDOWS[encoding])
                 content = compressor.compress(content) + compressor.flush()
@@ -150,6 +153,16 @@ def _canceller(pipeline: Pipeline, work: Work) -> Callable[[], None]:
     return lambda: pipeline.cancel(work)
 
 
+def _preferred(accepted: bytes) -> bytes | None:
+    """The first of our encodings that Accept-Encoding has; `q=0` is how a caller refuses one."""
+    offered = set()
+    for part in accepted.lower().replace(b" ", b"").split(b","):
+        name, _, weight = part.partition(b";")
+        if not _REFUSED.fullmatch(weight):
+            offered.add(name)
+    return next((name for name in _WINDOWS if name in offered), None)
+
+
 def _timeout(headers: Headers) -> float | None:
     """Seconds after which the mesh gives the request up."""
     given = headers.get(TIMEOUT_HEADER)
@@ -160,7 +173,7 @@ def _json_bytes(headers: Headers) -> int | None:
     given = headers.get(JSON_BYTES_HEADER)
     if given is None:
         return None
-    if not given.isdigit():
+    if not given.isdigit() or len(given) > JSON_BYTES_DIGITS:
         raise MalformedBody(
             f"Inference-Header-Content-Length is {given[:40]!r}", "it is a number of bytes", "send the JSON's length"
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from services.inference.adapters.http.errors import to_starlette
+from services.inference.adapters.http.errors import describe, to_starlette
 from services.inference.adapters.http.exchange import too_large
+from services.inference.core.errors import RequestTooLarge
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,7 +28,13 @@ class Inference:
         """Hand a request to the exchange and wait for its answer."""
         # Every layer of a request speaks of it by one id.
         headers = {**dict(request.scope["headers"]), b"x-request-id": str(request.state.request_id).encode()}
-        body = await self._read(request)
+        try:
+            body = await self._read(request)
+        except RequestTooLarge as error:
+            refused = to_starlette(describe(error, endpoint.protocol, str(request.state.request_id)))
+            if "expect" in request.headers:  # the body may never come: what comes may be it or another request
+                refused.headers["connection"] = "close"
+            return refused
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def respond(reply: Reply) -> None:

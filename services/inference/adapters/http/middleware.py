@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from services.contract import VERSION_HEADER, Route
 from services.inference.adapters.http.errors import OTHER, describe, protocol_of, to_starlette
@@ -52,6 +53,8 @@ class Envelope:
         visit = self._accounts.begin(protocol, scope["method"], path.encode(), headers, quiet=quiet)
         try:
             await self._app(scope, receive, send_marked)
+        except ClientDisconnect:
+            pass  # its caller has gone: a 499 and no failure
         except Exception as error:
             if status:  # the answer has begun: only the connection can say that it is broken
                 raise

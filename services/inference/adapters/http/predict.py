@@ -9,7 +9,14 @@ from fastapi import APIRouter, Request, Response
 
 from services.contract import Route
 from services.inference.adapters.http.errors import MLFLOW, PREDICT
-from services.inference.adapters.http.openapi import MLFLOW_ANSWER, MLFLOW_BODY, PREDICT_ANSWER, PREDICT_BODY
+from services.inference.adapters.http.openapi import (
+    HEALTH_ANSWER,
+    METRICS_ANSWER,
+    MLFLOW_ANSWER,
+    MLFLOW_BODY,
+    PREDICT_ANSWER,
+    PREDICT_BODY,
+)
 from services.inference.adapters.telemetry.metrics import CONTENT_TYPE
 from services.inference.core.catalog import State
 
@@ -23,7 +30,7 @@ _OK, _UNAVAILABLE = 200, 503
 
 def predict_router(inference: Inference) -> APIRouter:
     """Features by name in, a prediction out."""
-    router = APIRouter(tags=["predict"])
+    router = APIRouter(tags=["predict"], default_response_class=Response)
     endpoint = inference.exchange.endpoint(PREDICT)
 
     @router.post(Route.PREDICT, openapi_extra=PREDICT_BODY, responses=PREDICT_ANSWER)
@@ -41,9 +48,9 @@ def predict_router(inference: Inference) -> APIRouter:
 
 def operations_router(catalog: Catalog, metrics: Metrics) -> APIRouter:
     """What people, probes and scrapers read."""
-    router = APIRouter(tags=["operations"])
+    router = APIRouter(tags=["operations"], default_response_class=Response)
 
-    @router.get(Route.HEALTH)
+    @router.get(Route.HEALTH, responses=HEALTH_ANSWER)
     async def health() -> Response:
         """Say what is served, and whether; 503 until the model is ready and again while draining."""
         body = {
@@ -58,7 +65,7 @@ def operations_router(catalog: Catalog, metrics: Metrics) -> APIRouter:
         code = _OK if catalog.state is State.READY else _UNAVAILABLE
         return Response(orjson.dumps(body), code, media_type="application/json")
 
-    @router.get(Route.METRICS)
+    @router.get(Route.METRICS, responses=METRICS_ANSWER)
     async def scrape() -> Response:
         """Metrics of this process, in the Prometheus text format."""
         return Response(metrics.render(), media_type=CONTENT_TYPE)

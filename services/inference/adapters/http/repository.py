@@ -9,6 +9,13 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from services.inference.adapters.http.openapi import (
+    INDEX_ANSWER,
+    INDEX_BODY,
+    LOAD_ANSWER,
+    REPOSITORY_SECURITY,
+    UNLOAD_ANSWER,
+)
 from services.inference.core.codec.base import read_object
 
 if TYPE_CHECKING:
@@ -27,7 +34,7 @@ _STATES = {
 
 def repository_router(catalog: Catalog, token: str | None) -> APIRouter:
     """Every route asks for `Authorization: Bearer TOKEN`; without a token of the process all refuse."""
-    router = APIRouter(prefix="/v2/repository", tags=["V2 repository"])
+    router = APIRouter(prefix="/v2/repository", tags=["V2 repository"], default_response_class=Response)
 
     def check(request: Request) -> None:
         if token is None:
@@ -36,7 +43,7 @@ def repository_router(catalog: Catalog, token: str | None) -> APIRouter:
         if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
             raise HTTPException(_UNAUTHORIZED, "the token is missing or wrong", {"www-authenticate": "Bearer"})
 
-    @router.post("/index")
+    @router.post("/index", openapi_extra=INDEX_BODY, responses=INDEX_ANSWER)
     async def index(request: Request) -> Response:
         """List every version that is or may be served; with `{"ready": true}` those in memory."""
         check(request)
@@ -45,14 +52,14 @@ def repository_router(catalog: Catalog, token: str | None) -> APIRouter:
         listed = [_described(slot) for slot in catalog.slots() if not only_ready or slot.pipeline is not None]
         return Response(orjson.dumps(listed), media_type="application/json")
 
-    @router.post("/models/{model}/load")
+    @router.post("/models/{model}/load", openapi_extra=REPOSITORY_SECURITY, responses=LOAD_ANSWER)
     async def load(model: str, request: Request) -> Response:
         """Bring a model into memory; answers when it is ready, or with why it is not."""
         check(request)
         await catalog.load_by_hand(model)
         return Response(b"{}", media_type="application/json")
 
-    @router.post("/models/{model}/unload")
+    @router.post("/models/{model}/unload", openapi_extra=REPOSITORY_SECURITY, responses=UNLOAD_ANSWER)
     async def unload(model: str, request: Request) -> Response:
         """Take a model out; what it has accepted it answers."""
         check(request)

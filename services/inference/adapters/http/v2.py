@@ -8,11 +8,20 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from services.inference.adapters.http.errors import V2
-from services.inference.adapters.http.openapi import V2_ANSWER, V2_BODY
+from services.inference.adapters.http.openapi import (
+    MODEL_READY,
+    V2_ANSWER,
+    V2_BODY,
+    V2_LIVE,
+    V2_METADATA,
+    V2_READY,
+    V2_SERVER,
+)
 from services.inference.core.errors import Unavailable
 
 if TYPE_CHECKING:
     from services.inference.adapters.http.infer import Inference
+    from services.inference.core.catalog import Catalog
     from services.inference.core.schema import ModelInfo
 
 _SERVER = {"name": "slipway", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
@@ -20,50 +29,77 @@ _SERVER = {"name": "slipway", "version": "0.1.0", "extensions": ["binary_tensor_
 
 def v2_router(inference: Inference) -> APIRouter:
     """Tensors in, tensors out. A model's path may name a version; without one it is the served one."""
-    router = APIRouter(prefix="/v2", tags=["V2"])
-    catalog = inference.catalog
+    router = APIRouter(prefix="/v2", tags=["V2"], default_response_class=Response)
+    _server_routes(router, inference.catalog)
+    _model_routes(router, inference.catalog)
+    _inference_routes(router, inference)
+    return router
 
-    @router.get("")
+
+def _server_routes(router: APIRouter, catalog: Catalog) -> None:
+    @router.get("", responses=V2_SERVER)
+    @router.get("/", include_in_schema=False)  # as the protocol's own OpenAPI writes it
     async def server() -> Response:
         """Describe the server."""
         return _json(_SERVER)
 
-    @router.get("/health/live")
+    @router.get("/health/live", responses=V2_LIVE)
     async def live() -> Response:
         """Say that the process answers."""
         return _json({"live": True})
 
-    @router.get("/health/ready")
+    @router.get("/health/ready", responses=V2_READY)
     async def server_ready() -> Response:
         """Say whether the process takes requests: its model is loaded and warm, and it does not drain."""
         catalog.ready()
         return _json({"ready": True})
 
-    @router.get("/models/{model}")
-    @router.get("/models/{model}/versions/{version}")
-    async def metadata(model: str, version: str | None = None) -> Response:
+
+def _model_routes(router: APIRouter, catalog: Catalog) -> None:
+    # A parameter for the version alone would also be one of the query, on the paths without it.
+    @router.get("/models/{model}", responses=V2_METADATA)
+    async def metadata(model: str) -> Response:
         """Describe a model's inputs and outputs."""
+        return await describe(model)
+
+    @router.get("/models/{model}/versions/{version}", responses=V2_METADATA)
+    async def metadata_of_version(model: str, version: str) -> Response:
+        """Describe a version's inputs and outputs."""
+        return await describe(model, version)
+
+    async def describe(model: str, version: str | None = None) -> Response:
         pipeline = await catalog.load(model, version)
         versions = [slot.version for slot in catalog.slots(model) if slot.version is not None]
         return _json(_metadata(pipeline.info, versions))
 
-    @router.get("/models/{model}/ready")
-    @router.get("/models/{model}/versions/{version}/ready")
-    async def ready(model: str, version: str | None = None) -> Response:
+    @router.get("/models/{model}/ready", responses=MODEL_READY[V2])
+    async def ready(model: str) -> Response:
         """Say whether a model takes requests."""
+        return probe(model)
+
+    @router.get("/models/{model}/versions/{version}/ready", responses=MODEL_READY[V2])
+    async def version_ready(model: str, version: str) -> Response:
+        """Say whether a version takes requests."""
+        return probe(model, version)
+
+    def probe(model: str, version: str | None = None) -> Response:
         try:
             catalog.ready(model, version)
         except Unavailable:
             return _json({"name": model, "ready": False}, 503)
         return _json({"name": model, "ready": True})
 
-    @router.post("/models/{model}/infer", openapi_extra=V2_BODY, responses=V2_ANSWER)
-    @router.post("/models/{model}/versions/{version}/infer", openapi_extra=V2_BODY, responses=V2_ANSWER)
-    async def infer(model: str, request: Request, version: str | None = None) -> Response:
-        """Infer."""
-        return await inference.answer(request, inference.exchange.endpoint(V2, model, version))
 
-    return router
+def _inference_routes(router: APIRouter, inference: Inference) -> None:
+    @router.post("/models/{model}/infer", openapi_extra=V2_BODY, responses=V2_ANSWER)
+    async def infer(model: str, request: Request) -> Response:
+        """Infer."""
+        return await inference.answer(request, inference.exchange.endpoint(V2, model))
+
+    @router.post("/models/{model}/versions/{version}/infer", openapi_extra=V2_BODY, responses=V2_ANSWER)
+    async def infer_version(model: str, version: str, request: Request) -> Response:
+        """Infer with one version."""
+        return await inference.answer(request, inference.exchange.endpoint(V2, model, version))
 
 
 def _metadata(info: ModelInfo, versions: list[str]) -> dict[str, Any]:

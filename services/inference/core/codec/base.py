@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import orjson
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 BodyIn_contra = TypeVar("BodyIn_contra", contravariant=True)
 BodyOut_co = TypeVar("BodyOut_co", covariant=True)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
 
 
 class Body(NamedTuple):
@@ -50,6 +55,7 @@ def read_object(body: bytes | bytearray | memoryview) -> dict[str, Any]:
             raise _malformed(f"the body is not JSON ({error})") from error
         try:
             value = json.loads(text)
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair, which no answer could repeat
         except (ValueError, RecursionError) as lenient:
             raise _malformed(f"the body is not JSON ({error})") from lenient
     if not isinstance(value, dict):
@@ -66,6 +72,11 @@ def json_type(value: object) -> str:
     """What JSON calls the type of a parsed value."""
     names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
     return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def shown(value: object, length: int = 40) -> str:
+    """A caller's value in a message: short and made in short time, however long or deep the value is."""
+    return (value if isinstance(value, str) else _SHORT.repr(value))[:length]
 
 
 def _default(value: Any) -> Any:

@@ -148,9 +148,10 @@ def _from_csv(content: bytes, schema: Schema) -> Rows:
         lines = list(csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise MalformedBody(f"the body is no CSV ({error})", "it is UTF-8 with a header", "correct it") from error
-    if not lines:
+    filled = [line for line in lines if line]
+    if not filled:
         raise MalformedBody("the CSV is empty", "it has a header and at least one row", "send a row")
-    columns, *data = (line for line in lines if line)
+    columns, *data = filled
     order = _order(columns, schema, "csv")
     rows = []
     for at, line in enumerate(data):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from services.inference.core.codec.base import json_type
+from services.inference.core.codec.base import json_type, shown
 from services.inference.core.errors import InvalidRequest, InvalidValue, MalformedBody, MissingFeature
 from services.inference.core.schema import EXACT_INTEGER, Feature, Kind, Schema, TensorSpec
 from services.inference.core.types import Array, Rows
@@ -149,12 +149,10 @@ def refused(feature: Feature, value: object, row: int) -> InvalidValue:
     """The error for one value of one feature."""
     wanted = {Kind.FLOAT: "a finite number", Kind.INTEGER: "an integer", Kind.BOOLEAN: "true or false"}
     rule = wanted.get(feature.kind, "a string") + (" or null" if feature.nullable else "")
-    shown = "null" if value is None else str(value) if isinstance(value, float) else repr(value)[:40]
+    text = "null" if value is None else repr(value)[:40] if isinstance(value, str) else shown(value)
     missing = isinstance(value, float) and math.isnan(value)
     remedy = "send null for a missing value" if missing and feature.nullable else f"send {rule}"
-    return InvalidValue(
-        f"feature {feature.name!r} is {shown} in row {row}", f"it is {rule}", remedy, field=feature.name
-    )
+    return InvalidValue(f"feature {feature.name!r} is {text} in row {row}", f"it is {rule}", remedy, field=feature.name)
 
 
 def _from_lists(rows: Sequence[Sequence[Any]], schema: Schema) -> Rows:

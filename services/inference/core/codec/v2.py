@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from services.inference.core.codec.base import Body, json_type, read_object, write
+from services.inference.core.codec.base import Body, json_type, read_object, shown, write
 from services.inference.core.codec.predict import read_id
 from services.inference.core.codec.rows import checked, exact, from_columns, refused
 from services.inference.core.errors import InvalidValue, MalformedBody, MissingFeature
@@ -31,6 +31,9 @@ MATRIX = 2
 """Dimensions of a tensor that holds every feature."""
 
 BINARY_DATA, BINARY_SIZE, BINARY_OUTPUT = "binary_data", "binary_data_size", "binary_data_output"
+DIMENSIONS, SIZES = 32, 2**63
+"""Of a tensor at most, and what each is below: no numpy has fewer than the first, no array the second."""
+
 TIMEOUT, PRIORITY = "timeout", "priority"
 """Request parameters of Triton: microseconds that the caller waits; 1 goes first, 0 is the default."""
 
@@ -230,15 +233,17 @@ def tensor_error(name: str, value: str, rule: str) -> InvalidValue:
 
 def read_shape(name: str, shape: Any) -> tuple[int, ...]:
     """A tensor's shape: one row at least, every size positive."""
-    if not isinstance(shape, list) or not shape or not all(type(size) is int and size > 0 for size in shape):
-        raise tensor_error(name, f"shape is {str(shape)[:40]}", "a shape is an array of positive integers")
+    if not isinstance(shape, list) or not shape or not all(type(size) is int and 0 < size < SIZES for size in shape):
+        raise tensor_error(name, f"shape is {shown(shape)}", "a shape is an array of positive integers")
+    if len(shape) > DIMENSIONS:
+        raise tensor_error(name, f"shape has {len(shape)} dimensions", f"it has at most {DIMENSIONS}")
     return tuple(shape)
 
 
 def check_datatype(name: str, datatype: Any) -> str:
     """A datatype that the protocol has."""
     if not isinstance(datatype, str) or datatype not in DATATYPES:
-        raise tensor_error(name, f"datatype is {str(datatype)[:40]!r}", f"it is one of {', '.join(DATATYPES)}")
+        raise tensor_error(name, f"datatype is {shown(datatype)!r}", f"it is one of {', '.join(DATATYPES)}")
     return datatype
 
 
@@ -276,8 +281,8 @@ def check_output(name: Any, model: ModelInfo) -> str:
     known = [spec.name for spec in model.metadata.outputs]
     if name not in known:
         raise InvalidValue(
-            f"output {str(name)[:80]!r}", f"the model gives {', '.join(known)}", "ask for one of them",
-            field=str(name)[:80],
+            f"output {shown(name, 80)!r}", f"the model gives {', '.join(known)}", "ask for one of them",
+            field=shown(name, 80),
         )  # fmt: skip
     return str(name)
 
@@ -308,7 +313,7 @@ def _tensors(inputs: list[Any], content: bytes | bytearray, json_bytes: int | No
             continue
         if not isinstance(size, int) or isinstance(size, bool) or size < 0 or at + size > len(content):
             raise tensor_error(
-                name, f"binary_data_size is {str(size)[:40]}", f"{len(content) - at} bytes are left in the body"
+                name, f"binary_data_size is {shown(size)}", f"{len(content) - at} bytes are left in the body"
             )
         yield Tensor(name, datatype, shape, from_bytes(name, datatype, shape, memoryview(content)[at : at + size]))
         at += size

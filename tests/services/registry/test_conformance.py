@@ -13,6 +13,8 @@ import pytest
 
 from services.contract import Env
 
+pytestmark = pytest.mark.judged
+
 MODEL = "breast-cancer"
 TOKEN = "a-token-of-the-tests"
 PROTOCOL = Path(__file__).with_name("open_inference.json")

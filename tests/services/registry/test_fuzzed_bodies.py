@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from tests.services.registry.wire import Wire, chunked, request
 
+pytestmark = pytest.mark.judged
+
 MODEL = "breast-cancer"
 HEADER = "inference-header-content-length"
 JSON, CSV = "application/json", "text/csv"

@@ -32,7 +32,7 @@ types:
 	mypy
 
 unit:
-	pytest -q -n 2 -m "not judged and not engine and not cluster and not e2e"
+	pytest -q -n 2 -m "not slow and not engine and not cluster and not e2e"
 
 engine: setup ## Tests with the real Pulumi engine and provider
 	slipway toolchain build --install > /dev/null
@@ -46,9 +46,9 @@ e2e: setup ## The whole way on a cluster of its own; figures in build/e2e.json; 
 	slipway toolchain build --install > /dev/null
 	pytest -q -m e2e
 
-test: check ## Everything: check, judged, engine, cluster and end-to-end tests
+test: check ## Everything: check, slow, engine, cluster and end-to-end tests
 	slipway toolchain build --install > /dev/null
-	pytest -q -m "judged or engine or cluster or e2e"
+	pytest -q -m "slow or engine or cluster or e2e"
 
 format: setup ## Format and fix what can be fixed
 	ruff check --fix .

@@ -10,17 +10,12 @@ import pytest
 import yaml
 
 from examples.breast_cancer.data import load_dataset
-from examples.breast_cancer.train import train
 from services.contract import directory_digest
 from services.inference.core.transformer import Transformer
 from services.inference.core.types import Rows
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("example") / "bundle")
-
-
+@pytest.mark.slow
 def test_a_training_in_another_process_gives_the_same_bytes(trained, tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}  # another order of sets than this process has
     command = [sys.executable, "-W", "error", "-m", "examples.breast_cancer.train", str(tmp_path / "again")]

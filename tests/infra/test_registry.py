@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -15,7 +12,6 @@ from infra.registry.reference import parse_reference
 from infra.registry.resolve import resolve, resolve_in
 from services.contract import DIGEST_TAG, artifact_digest
 from tests.infra.recording import realtime, stack
-from tests.infra.waiting import answers, until
 
 FILES = {"MLmodel": b"flavors: {}\n", "bundle/model.pt": b"\x00" * 1000, "bundle/a b.txt": b"spaces are legal\n"}
 DIGEST = artifact_digest((path, hashlib.sha256(content).hexdigest()) for path, content in FILES.items())
@@ -27,33 +23,11 @@ def models(*references):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A real MLflow server with one model: version 1 has files and no digest tag, version 2 has the tag."""
-    home = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{home}/mlflow.db",
-        "--artifacts-destination",
-        str(home / "artifacts"),
-    ]
-    url = f"http://127.0.0.1:{port}"
-    # Without the background jobs, which nothing here uses and which are eight processes more.
-    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (
-        (home / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log) as process,
-    ):
-        try:
-            until(answers(f"{url}/health"), within=180, what="the MLflow server")
-            with httpx.Client(base_url=url, timeout=60) as client:
-                register(client)
-            yield url
-        finally:
-            process.terminate()
+def server(mlflow_server):
+    """With one model: version 1 has files and no digest tag, version 2 has the tag."""
+    with httpx.Client(base_url=mlflow_server, timeout=60) as client:
+        register(client)
+    return mlflow_server
 
 
 def register(client):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,62 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples.breast_cancer.train import MODEL_NAME, train
+from examples.breast_cancer.train import MODEL_NAME
 from services.contract import Env
+from tests.processes import Process
 from tools.registry import Registration, register_bundle
-
-START_SECONDS = 120
-"""Bound for a process to answer on a machine that is busy; on an idle one it takes five."""
-
-
-def pytest_configure(config):
-    for line in (
-        # MLflow warns about its own types when it is imported.
-        "ignore:.*Any type hint is inferred as AnyType:UserWarning",
-        # The service ignores it too: columns are in the order of the signature.
-        "ignore:X does not have valid feature names",
-        # MLflow reads an input example in a way that pandas 4 will not have.
-        "ignore:Operation with range is deprecated",
-    ):
-        config.addinivalue_line("filterwarnings", line)
-
-
-class Process:
-    """A child process with its output in files; the test that waits for it fails with what it said."""
-
-    def __init__(self, command, directory: Path, environment):
-        directory.mkdir(parents=True, exist_ok=True)
-        self.stdout, self.stderr = directory / "stdout", directory / "stderr"
-        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
-            self._child = subprocess.Popen(
-                command, stdout=out, stderr=err, cwd=directory, env=environment, start_new_session=True
-            )
-
-    def wait(self, seconds: float = START_SECONDS) -> int:
-        return self._child.wait(seconds)
-
-    def signal(self, number: signal.Signals) -> None:
-        self._child.send_signal(number)
-
-    def stop(self) -> int:
-        if self._child.poll() is None:
-            self.signal(signal.SIGTERM)
-        try:
-            return self.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._child.pid, signal.SIGKILL)
-            return self.wait()
-
-    def until(self, condition, what: str):
-        """Poll until `condition` gives something; fail when the process ends or the time is up."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if (found := condition()) is not None:
-                return found
-            if self._child.poll() is not None:
-                break
-            time.sleep(0.05)
-        pytest.fail(f"{what}: exit code {self._child.poll()}\n{self.stdout.read_text()}\n{self.stderr.read_text()}")
 
 
 class Service(Process):
@@ -126,44 +73,15 @@ class Service(Process):
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory):
-    """The trained example."""
-    return train(tmp_path_factory.mktemp("example") / "bundle").directory
+def bundle(trained):
+    """The trained example's directory."""
+    return trained.directory
 
 
 @pytest.fixture(scope="session")
 def golden(bundle):
     """Rows of the holdout part with the answers of the training process."""
     return json.loads((bundle / "golden.json").read_text())["rows"]
-
-
-@pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory):
-    """URL of an MLflow server that proxies its artifacts."""
-    directory = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{directory}/mlflow.db",
-        "--artifacts-destination", str(directory / "artifacts"), "--serve-artifacts",
-        "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-    ]  # fmt: skip
-    # Without the background jobs, which nothing here uses and which are eight processes more.
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = Process(command, directory, os.environ | quiet)
-    url = f"http://127.0.0.1:{port}"
-
-    def healthy():
-        try:
-            return url if httpx.get(f"{url}/health", timeout=5).is_success else None
-        except httpx.TransportError:
-            return None
-
-    try:
-        yield server.until(healthy, "MLflow does not start")
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from services.inference.core.errors import FetchFailed
 from services.inference.core.schema import ModelMetadata, Schema, TensorSpec
 from services.inference.core.shadow import WAITING_ROWS, Shadow, Tolerance, compare
 from services.inference.core.types import Request, Response, Rows
-from tests.services.registry.test_many_models import answer, models_file, scaling_bundle
+from tests.services.test_many_models import answer, models_file, scaling_bundle
 
 SCHEMA = Schema(tensors=(TensorSpec(name="x", datatype="FP32", shape=(-1, 1)),))
 

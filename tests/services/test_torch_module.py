@@ -41,6 +41,7 @@ def test_bfloat16_answers_in_float32_and_nearly_the_same(kind, request):
     assert not np.array_equal(rounded, exact), "it was computed in bfloat16"
 
 
+@pytest.mark.slow
 def test_a_compiled_module_answers_as_the_module_does(module):
     ((_, plain),) = TorchModule(module)(ROWS)
     ((_, compiled),) = TorchModule(module, TorchOptions(compile="default"))(ROWS)

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from services.contract import Env
-from tests.services.registry.test_many_models import body, scaling_bundle
+from tests.services.test_many_models import body, scaling_bundle
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -89,7 +89,8 @@ def test_a_request_is_a_span_of_its_callers_trace_with_its_wait_and_its_batch_be
 def test_a_collector_that_is_away_holds_nobody_up(serve, tmp_path):
     uri = scaling_bundle(tmp_path / "bundle", 2.0)
     away = "http://127.0.0.1:9"  # discard: nobody listens
-    service = serve({Env.MODEL_NAME: "m", Env.MODEL_URI: uri, Env.OTLP_ENDPOINT: away}).ready()
+    brief = {"OTEL_EXPORTER_OTLP_TIMEOUT": 1}
+    service = serve({Env.MODEL_NAME: "m", Env.MODEL_URI: uri, Env.OTLP_ENDPOINT: away} | brief).ready()
     for _ in range(20):
         assert httpx.post(f"{service.url}/v2/models/m/infer", json=body(1, 2), timeout=5).is_success
     assert service.stop() == 0

@@ -13,7 +13,7 @@ import pytest
 
 from services.contract import Env
 
-pytestmark = pytest.mark.judged
+pytestmark = pytest.mark.slow
 
 MODEL = "breast-cancer"
 TOKEN = "a-token-of-the-tests"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.services.registry.wire import Wire, chunked, request
 
-pytestmark = pytest.mark.judged
+pytestmark = pytest.mark.slow
 
 MODEL = "breast-cancer"
 HEADER = "inference-header-content-length"

@@ -29,7 +29,11 @@ DEADLINE_MS = 100.0
 """What every request of the overload gives the server."""
 REFUSAL_MS = 5.0
 """Within which an overloaded server says no."""
-REFUSALS = ("429", "503", "504")
+REFUSALS = ("429", "503")
+EXPIRED = "504"
+"""Accepted, and not answered in time."""
+EXPIRED_SHARE = 0.01
+"""Of the accepted requests at most: p99 is a promise to the other 99."""
 DISTURBED = 0.2
 """Share of the cores that others took, in the median of the figures used, from which on nothing is judged."""
 
@@ -160,12 +164,14 @@ def _overload(found: Sequence[Measurement]) -> Goal:
     holds = all(
         each.requests_per_second > 0
         and each.p99_ms <= DEADLINE_MS
+        and expired(each) <= EXPIRED_SHARE
         and refusal_p99(each) < REFUSAL_MS
         and not each.broken
         for each in measured
     )
     note = (
         f"p99 of refusals {median(refusals):.2f} ms (largest round {max(refusals):.2f}); "
+        f"{max(expired(each) for each in measured):.1%} of the accepted expired; "
         f"answered {median(each.requests_per_second for each in measured):.0f} of {measured[0].load:.0f} a second"
     )
     judged = None if _disturbed(measured) else holds
@@ -180,6 +186,13 @@ def refusal_p99(measured: Measurement) -> float:
     """The largest p99 of the refusing statuses, in ms; 0 where nothing was refused."""
     statuses = measured.detail["statuses"]
     return max((float(statuses[code]["p99_ms"]) for code in REFUSALS if code in statuses), default=0.0)
+
+
+def expired(measured: Measurement) -> float:
+    """Share of the accepted requests that were not answered in time."""
+    statuses = measured.detail["statuses"]
+    answered, late = (statuses.get(code, {"count": 0})["count"] for code in ("200", EXPIRED))
+    return float(late / (answered + late)) if late else 0.0
 
 
 def _pairs(ours: dict[int, Measurement], theirs: dict[int, Measurement]) -> list[Pair]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench import load, openloop
 from bench.cores import FOREIGN_SHARE, Cores
-from bench.environments import ROOT, cache, perf_analyzer
+from bench.environments import cache, perf_analyzer
 from bench.goals import DEADLINE_MS, OVERLOAD_FACTOR, POISSON_SHARES, keeps_bound
 from bench.measurement import CLOSED, OPEN_LOOP, OVERLOAD, PERF_ANALYZER, POISSON, WRK, Measurement
 from bench.processes import BenchError, Process, on_cores
@@ -141,11 +138,11 @@ class Visit:
         )
         asked = self.target.scratch / "spec.json"
         asked.write_text(openloop.as_json(spec))
-        command = on_cores(self.target.cores, [sys.executable, "-m", "bench.openloop", str(asked)])
+        command = on_cores(self.target.cores, [str(openloop.client()), str(asked)])
 
         def once() -> Measurement:
             before = self.cores.sample(self.process)
-            told = _told(command, spec)
+            told = openloop.told(command, spec.warm_up + spec.seconds + openloop.DRAIN_SECONDS + load.GRACE_SECONDS)
             cost = self.cores.since(before, self.process, loaded=told["cpu_seconds"])
             statuses = told["statuses"]
             accepted = statuses.get("200", {"count": 0, "p50_ms": 0.0, "p99_ms": NEVER_MS})
@@ -164,17 +161,6 @@ class Visit:
 
 NEVER_MS = 1e9
 """Stands for the latency of answers that never came: JSON has no infinity."""
-
-
-def _told(command: list[str], spec: openloop.Spec) -> dict[str, Any]:
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT,
-        timeout=spec.warm_up + spec.seconds + openloop.DRAIN_SECONDS + load.GRACE_SECONDS,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise BenchError(f"the open-loop client failed:\n{done.stderr[-1000:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
 
 
 def raw(message: Message) -> bytes:

@@ -82,10 +82,12 @@ def test_the_poisson_goal_fails_where_requests_were_lost_at_every_rate():
 
 
 @pytest.mark.parametrize(
-    ("p99", "refusal", "holds"), [(99.0, 1.0, True), (101.0, 1.0, False), (99.0, 6.0, False)]
-)  # fmt: skip
-def test_an_overload_holds_where_accepted_are_in_time_and_refusals_are_quick(p99, refusal, holds):
-    detail = {"statuses": {"200": {"count": 9}, "429": {"count": 90, "p99_ms": refusal}}}
+    ("p99", "refusal", "expired", "holds"),
+    [(99.0, 1.0, 0, True), (99.0, 1.0, 1, True), (101.0, 1.0, 0, False), (99.0, 6.0, 0, False), (99.0, 1.0, 2, False)],
+)
+def test_an_overload_holds_where_accepted_are_in_time_and_refusals_are_quick(p99, refusal, expired, holds):
+    accepted = {"200": {"count": 100 - expired}, "504": {"count": expired, "p99_ms": 99.9}}
+    detail = {"statuses": {**accepted, "429": {"count": 900, "p99_ms": refusal}}}
     found = [measured(workload="D", mode=OVERLOAD, p99_ms=p99, detail=detail, load=2000)]
     assert goal(found, "at 10× overload").holds is holds
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from examples.breast_cancer.train import MODEL_NAME
@@ -82,6 +83,12 @@ def bundle(trained):
 def golden(bundle):
     """Rows of the holdout part with the answers of the training process."""
     return json.loads((bundle / "golden.json").read_text())["rows"]
+
+
+@pytest.fixture(scope="session")
+def rows(golden):
+    """The golden rows, FP64 [rows, 30]."""
+    return np.array([list(row["features"].values()) for row in golden])
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,11 @@ class Pipeline:
                 self._made.on_batch = self._tell
         return self._made
 
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest request that is accepted."""
+        return self._limits.max_queued_rows
+
     def _tell(self, outputs: Outputs, rows: int, seconds: float, waited: float) -> None:
         if self._observer is not None:
             self._observer.batch(self.info, outputs, rows=rows, seconds=seconds, waited=waited)

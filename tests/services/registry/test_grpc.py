@@ -1,4 +1,4 @@
-"""V2 over gRPC on the service's process, judged by Triton's client and by HTTP's answers."""
+"""V2 over gRPC on the service's process, judged by HTTP's answers."""
 
 import json
 import signal
@@ -27,13 +27,6 @@ PROTO = "services/inference/adapters/grpc/grpc_predict_v2"
 
 
 @pytest.fixture(scope="module")
-def triton(service):
-    """Ask the service through Triton's client."""
-    with triton_calls.process() as process:
-        yield lambda call, *args, **options: process.submit(call, service.grpc_target, *args, **options).result(120)
-
-
-@pytest.fixture(scope="module")
 def channel(service):
     with grpc.insecure_channel(service.grpc_target) as channel:
         yield channel
@@ -42,12 +35,6 @@ def channel(service):
 @pytest.fixture(scope="module")
 def stub(channel):
     return GRPCInferenceServiceStub(channel)
-
-
-@pytest.fixture(scope="module")
-def rows(golden):
-    """The golden rows, FP64 [rows, 30]."""
-    return np.array([list(row["features"].values()) for row in golden])
 
 
 def question(rows, **more):
@@ -67,47 +54,6 @@ def refusal(call, message, **options):
 
 def near(values):
     return pytest.approx(values, abs=1e-6, rel=1e-6)
-
-
-def test_triton_sees_what_http_describes(triton, client):
-    flags, server, model = triton(triton_calls.describe, MODEL)
-    assert flags == [True, True, True]
-    over_http = client.get("/v2").json()
-    assert (server["name"], server["version"]) == (over_http["name"], over_http["version"])
-    described = client.get(f"/v2/models/{MODEL}").json()
-    for tensor in (*model["inputs"], *model["outputs"]):
-        tensor["shape"] = [int(size) for size in tensor["shape"]]  # JSON of protobuf has int64 as strings
-    assert model == described
-
-
-@pytest.mark.parametrize("form", ["one matrix", "a tensor per feature"])
-def test_triton_gets_the_golden_answers(triton, golden, rows, form):
-    inputs = [("x", "FP64", rows)]
-    if form == "a tensor per feature":
-        inputs = [(name, "FP64", rows[:, at].copy()) for at, name in enumerate(golden[0]["features"])]
-    outputs, request_id = triton(triton_calls.infer, MODEL, inputs, request_id="42", model_version="1")
-    assert outputs["probability"] == near([row["probability"] for row in golden])
-    assert outputs["prediction"].tolist() == [row["prediction"] for row in golden]
-    assert request_id == "42"
-
-
-def test_triton_gets_the_outputs_it_asks_for_in_its_order(triton, rows):
-    outputs, _ = triton(triton_calls.infer, MODEL, [("x", "FP64", rows)], outputs=["prediction", "probability"])
-    assert list(outputs) == ["prediction", "probability"]
-    outputs, _ = triton(triton_calls.infer, MODEL, [("x", "FP64", rows)], outputs=["prediction"])
-    assert list(outputs) == ["prediction"]
-
-
-def test_triton_may_set_a_timeout_a_priority_and_compression(triton, rows):
-    options = {"timeout": 30_000_000, "client_timeout": 30, "priority": 1, "compression_algorithm": "gzip"}
-    outputs, _ = triton(triton_calls.infer, MODEL, [("x", "FP64", rows)], **options)
-    assert len(outputs["probability"]) == len(rows)
-
-
-def test_triton_is_told_why_it_is_refused(triton, rows):
-    kind, status, message = triton(triton_calls.infer, MODEL, [("x", "FP64", rows[:, :2].copy())])
-    assert (kind, status) == ("refused", "StatusCode.INVALID_ARGUMENT")
-    assert "[rows, 30]" in message
 
 
 def test_typed_contents_are_answered_in_kind_and_say_the_same_as_raw_ones(stub, rows):

@@ -272,6 +272,25 @@ V2_METADATA = responses(
     ),
 )
 
+_CONFIGURED = _array(_object({"name": _TEXT, "data_type": _TEXT, "dims": _array({"type": "integer"})}))
+V2_CONFIGURATION = responses(
+    V2,
+    404,
+    500,
+    503,
+    ok=content(
+        _object(
+            {
+                "name": _TEXT,
+                "platform": _TEXT,
+                "max_batch_size": _COUNT,
+                "input": _CONFIGURED,
+                "output": _CONFIGURED,
+            }
+        )
+    ),
+)
+
 REPOSITORY_SECURITY: Described = {"security": [{"token": []}]}
 REPOSITORY_SCHEMES: Described = {
     "token": {"type": "http", "scheme": "bearer", "description": "The token of `SLIPWAY_REPOSITORY_TOKEN`."}

@@ -12,6 +12,7 @@ from services.inference.adapters.http.openapi import (
     MODEL_READY,
     V2_ANSWER,
     V2_BODY,
+    V2_CONFIGURATION,
     V2_LIVE,
     V2_METADATA,
     V2_READY,
@@ -22,9 +23,9 @@ from services.inference.core.errors import Unavailable
 if TYPE_CHECKING:
     from services.inference.adapters.http.infer import Inference
     from services.inference.core.catalog import Catalog
-    from services.inference.core.schema import ModelInfo
+    from services.inference.core.schema import ModelInfo, TensorSpec
 
-_SERVER = {"name": "slipway", "version": "0.1.0", "extensions": ["binary_tensor_data"]}
+_SERVER = {"name": "slipway", "version": "0.1.0", "extensions": ["binary_tensor_data", "model_configuration"]}
 
 
 def v2_router(inference: Inference) -> APIRouter:
@@ -32,6 +33,7 @@ def v2_router(inference: Inference) -> APIRouter:
     router = APIRouter(prefix="/v2", tags=["V2"], default_response_class=Response)
     _server_routes(router, inference.catalog)
     _model_routes(router, inference.catalog)
+    _readiness_routes(router, inference.catalog)
     _inference_routes(router, inference)
     return router
 
@@ -72,6 +74,22 @@ def _model_routes(router: APIRouter, catalog: Catalog) -> None:
         versions = [slot.version for slot in catalog.slots(model) if slot.version is not None]
         return _json(_metadata(pipeline.info, versions))
 
+    @router.get("/models/{model}/config", responses=V2_CONFIGURATION)
+    async def configuration(model: str) -> Response:
+        """Describe a model as Triton's clients expect it: perf_analyzer reads this before it sends anything."""
+        return await configure(model)
+
+    @router.get("/models/{model}/versions/{version}/config", responses=V2_CONFIGURATION)
+    async def configuration_of_version(model: str, version: str) -> Response:
+        """Describe a version as Triton's clients expect it."""
+        return await configure(model, version)
+
+    async def configure(model: str, version: str | None = None) -> Response:
+        pipeline = await catalog.load(model, version)
+        return _json(_configuration(pipeline.info, pipeline.most_rows))
+
+
+def _readiness_routes(router: APIRouter, catalog: Catalog) -> None:
     @router.get("/models/{model}/ready", responses=MODEL_READY[V2])
     async def ready(model: str) -> Response:
         """Say whether a model takes requests."""
@@ -110,6 +128,23 @@ def _metadata(info: ModelInfo, versions: list[str]) -> dict[str, Any]:
         "inputs": [{"name": i.name, "datatype": i.datatype, "shape": i.shape} for i in info.metadata.schema.inputs],
         "outputs": [{"name": o.name, "datatype": o.datatype, "shape": o.shape} for o in info.metadata.outputs],
     }
+
+
+def _configuration(info: ModelInfo, most_rows: int) -> dict[str, Any]:
+    """Triton's ModelConfig: the first dimension, rows, is left out of each tensor's."""
+    schema, outputs = info.metadata.schema, info.metadata.outputs
+    return {
+        "name": info.name,
+        "platform": info.metadata.platform,
+        "max_batch_size": most_rows,
+        "input": [_tensor(each) for each in schema.inputs],
+        "output": [_tensor(each) for each in outputs],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    kind = "STRING" if spec.datatype == "BYTES" else spec.datatype
+    return {"name": spec.name, "data_type": f"TYPE_{kind}", "dims": spec.shape[1:]}
 
 
 def _json(content: dict[str, Any], code: int = 200) -> Response:

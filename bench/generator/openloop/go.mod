@@ -1,0 +1,3 @@
+module slipway/bench/openloop
+
+go 1.23

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pulumi import Output
 
 
@@ -67,7 +69,9 @@ class Gateway:
     reference: Output[str]
     """`<namespace>/<name>` of the Istio `Gateway`."""
     namespace: Output[str]
-    """Namespace of its pods, for network policies."""
+    """Namespace of its pods."""
+    selector: Mapping[str, str]
+    """Labels of its pods."""
     url: str
     """Base address that callers use, without a final slash."""
 

@@ -35,6 +35,11 @@ class Env(StrEnum):
     """A second model that sees a copy of the traffic and is compared, never answered from; as `SLIPWAY_MODEL_URI`."""
     SHADOW_DIGEST = "SLIPWAY_SHADOW_DIGEST"
     """`artifact_digest` of the shadow's artifact."""
+    COMPARE_URL = "SLIPWAY_COMPARE_URL"
+    """Address of a release that is asked the same as this one, for a process that sees mirrored traffic: answers are
+    compared, and its own are the shadow's."""
+    COMPARE_SHARE = "SLIPWAY_COMPARE_SHARE"
+    """Share of the requests for which it is asked, from 0 to 1."""
     MODEL_VERSION = "SLIPWAY_MODEL_VERSION"
     """Version reported in `model_version`; for `models:/` the registry's version."""
     MODELS_FILE = "SLIPWAY_MODELS_FILE"

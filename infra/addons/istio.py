@@ -93,6 +93,7 @@ class Istio(pulumi.ComponentResource):
         self.gateway = Gateway(
             reference=pulumi.Output.format("{0}/{1}", ingress, name_of(gateway)),
             namespace=ingress,
+            selector=GATEWAY_SELECTOR,
             url=args.exposure.url,
         )
         self.register_outputs({"gateway": self.gateway.reference})

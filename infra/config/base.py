@@ -39,6 +39,7 @@ _IMAGE = r"^[a-z0-9][a-z0-9.\-_/:]*@sha256:[0-9a-f]{64}$"
 _URL = r"^https?://[^\s/@]+(/[^\s]*)?$"
 _DNS_LABEL = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 _ALPHANUMERIC = r"^[a-z0-9]+$"
+_HEADER = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 PATTERNS = {
@@ -47,6 +48,7 @@ PATTERNS = {
     _URL: ("an HTTP address without credentials", "write http://<host>[:<port>][/<path>]"),
     _DNS_LABEL: ("a lower-case DNS label that starts with a letter", "use a-z, 0-9 and inner hyphens"),
     _ALPHANUMERIC: ("lower-case letters and digits", "drop everything else, hyphens too"),
+    _HEADER: ("the name of a header in lower case", "use a-z, 0-9 and inner hyphens"),
     _VARIABLE: ("the name of an environment variable", "use letters, digits and underscores"),
 }
 """What each pattern of the configuration means: rule and remedy, for errors."""
@@ -68,3 +70,6 @@ ReleaseName = Annotated[str, StringConstraints(pattern=_ALPHANUMERIC, max_length
 
 EnvName = Annotated[str, StringConstraints(pattern=_VARIABLE, max_length=128)]
 """Name of an environment variable."""
+
+HeaderName = Annotated[str, StringConstraints(pattern=_HEADER, max_length=64)]
+"""Name of a request header, in the lower case that the mesh compares."""

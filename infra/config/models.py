@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from infra.config.base import ConfigModel, EnvName, ImageRef, Quantity, ReleaseName, broken_rule
+from infra.config.base import ConfigModel, EnvName, HeaderName, ImageRef, Quantity, ReleaseName, broken_rule
 from services.contract import Env
 
 FULL_TRAFFIC = 100
@@ -26,6 +26,8 @@ PROGRAMS_ENV = frozenset(
         Env.HTTP_PORT,
         Env.GRPC_PORT,
         Env.HTTP_HOST,
+        Env.COMPARE_URL,
+        Env.COMPARE_SHARE,
     }
 )
 """Variables that the program sets itself or that probes and Services rely on; the contract's others may be tuned."""
@@ -86,11 +88,92 @@ class ReleaseConfig(ConfigModel):
     those that the program sets are refused."""
 
 
+class ScaleUpConfig(ConfigModel):
+    """How fast replicas may be added."""
+
+    percent: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Percent of the replicas that are there, within `seconds`; 100 doubles them."""
+
+    seconds: Annotated[int, Field(ge=1, le=1800)] = 15
+    """Length of that step."""
+
+    wait_seconds: Annotated[int, Field(ge=0, le=3600)] = 0
+    """How long the load has to be high first."""
+
+
+class ScaleDownConfig(ConfigModel):
+    """How fast replicas may be taken away."""
+
+    percent: Annotated[int, Field(ge=1, le=100)] = 10
+    """Percent of the replicas that are there, within `seconds`, and always one."""
+
+    seconds: Annotated[int, Field(ge=1, le=1800)] = 60
+    """Length of that step."""
+
+    wait_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
+    """How long the load has to be low first."""
+
+
 class ScalingConfig(ConfigModel):
     """How many replicas each release has."""
 
-    min: Annotated[int, Field(ge=1, le=100)] = 1
-    """Replicas that always run."""
+    min: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Replicas that always run. 0 only where a request can wait for the first one: KServe's Knative mode."""
+
+    max: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Replicas at most. Without it there are always `min`."""
+
+    cpu: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Percent of the reserved cores that a replica shall use in the mean."""
+
+    requests_per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Requests a second that a replica shall answer in the mean."""
+
+    up: ScaleUpConfig = Field(default_factory=ScaleUpConfig)
+    """How fast replicas may be added."""
+
+    down: ScaleDownConfig = Field(default_factory=ScaleDownConfig)
+    """How fast replicas may be taken away."""
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the number of replicas follows the load."""
+        return self.max is not None and self.max > self.min
+
+
+class StickyConfig(ConfigModel):
+    """The same caller gets the same release, as long as its share of the traffic does not shrink."""
+
+    header: HeaderName
+    """Request header that tells callers apart, `x-user-id` say. A request without it goes by weight alone."""
+
+
+class MirrorConfig(ConfigModel):
+    """What the shadow sees and what is done with its answers."""
+
+    percent: Annotated[float, Field(gt=0, le=100)] = 100
+    """Percent of the requests that are copied to the shadow."""
+
+    compare_percent: Annotated[float, Field(ge=0, le=100)] = 10
+    """Percent of the copies for which the shadow asks the live release once more, to compare the answers: as much
+    more load for it."""
+
+
+class KserveConfig(ConfigModel):
+    """What only KServe has."""
+
+    mode: Literal["standard", "knative"] = "standard"
+    """`standard` makes Deployments; `knative` needs Knative Serving in the cluster, and scales to zero."""
+
+
+class SloConfig(ConfigModel):
+    """What callers are promised."""
+
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
+    """Milliseconds within which 99 of 100 requests are answered."""
+
+    error_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the requests that may fail: 0.01 is one in a hundred."""
 
 
 class RealtimeModelConfig(ConfigModel):
@@ -99,8 +182,11 @@ class RealtimeModelConfig(ConfigModel):
     kind: Literal["realtime"]
     """The model's kind."""
 
-    runtime: Literal["deployment"] = "deployment"
-    """What runs the releases."""
+    runtime: Literal["deployment", "kserve"] = "deployment"
+    """What runs the releases; what callers see is the same."""
+
+    kserve: KserveConfig | None = None
+    """Settings of `runtime: kserve`."""
 
     releases: Annotated[dict[ReleaseName, ReleaseConfig], Field(min_length=1)]
     """Releases by name; each becomes its own workload."""
@@ -108,8 +194,20 @@ class RealtimeModelConfig(ConfigModel):
     traffic: dict[ReleaseName, Annotated[int, Field(ge=0, le=FULL_TRAFFIC)]]
     """Percent of the requests by release; sums to 100. A release that is not named gets none."""
 
+    shadow: ReleaseName | None = None
+    """Release that gets a copy of the traffic; its answers are compared and dropped."""
+
+    mirror: MirrorConfig | None = None
+    """How much of the traffic the shadow sees; all of it unless said."""
+
+    sticky: StickyConfig | None = None
+    """Whether the same caller gets the same release."""
+
     scaling: ScalingConfig = Field(default_factory=ScalingConfig)
     """Replicas of each release."""
+
+    slo: SloConfig = Field(default_factory=SloConfig)
+    """What callers are promised: alerts and rollouts go by it."""
 
     startup_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
     """Time that a replica may take to fetch, verify and load its model, in seconds."""
@@ -122,6 +220,16 @@ class RealtimeModelConfig(ConfigModel):
             if problem:
                 raise broken_rule(*problem)
         return traffic
+
+    @property
+    def knative(self) -> bool:
+        """Whether Knative runs the pods."""
+        return self.runtime == "kserve" and self.kserve is not None and self.kserve.mode == "knative"
+
+    @property
+    def live(self) -> str:
+        """The release with the most traffic."""
+        return max(sorted(self.traffic), key=lambda release: self.traffic[release])
 
 
 ModelConfig: TypeAlias = RealtimeModelConfig

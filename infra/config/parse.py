@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from infra.config import problems
 from infra.config.base import PROJECT
+from infra.config.combinations import refusals
 from infra.config.schema import stack_schema
 from infra.config.stack import StackConfig
 from infra.errors import ConfigError
@@ -44,6 +45,9 @@ def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
         config = StackConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(problems.render(error, stack_schema())) from None
+    refused = [line for name, model in config.models.items() for line in refusals(name, model)]
+    if refused:
+        raise ConfigError(refused)
     return _complete(config, records)
 
 

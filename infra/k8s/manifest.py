@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pulumi_kubernetes import apiextensions, apps, batch, core, networking, policy
+from pulumi_kubernetes import apiextensions, apps, autoscaling, batch, core, networking, policy
 
 from infra import names
 
@@ -29,6 +29,7 @@ _KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
     ("v1", "ServiceAccount"): core.v1.ServiceAccount,
     ("v1", "PersistentVolumeClaim"): core.v1.PersistentVolumeClaim,
     ("apps/v1", "Deployment"): apps.v1.Deployment,
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): autoscaling.v2.HorizontalPodAutoscaler,
     ("batch/v1", "Job"): batch.v1.Job,
     ("networking.k8s.io/v1", "NetworkPolicy"): networking.v1.NetworkPolicy,
     ("policy/v1", "PodDisruptionBudget"): policy.v1.PodDisruptionBudget,

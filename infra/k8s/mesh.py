@@ -54,8 +54,12 @@ def rewriting_route(
     match: Manifest,
     destinations: Sequence[Manifest],
     timeout: str | None = REQUEST_TIMEOUT,
+    mirror: Manifest | None = None,
 ) -> Manifest:
-    """Sends what matches to the destinations with the matched prefix cut off. `timeout` None waits for ever."""
+    """Sends what matches to the destinations with the matched prefix cut off. `timeout` None waits for ever.
+
+    `mirror`, made by `mirror`, gets copies, and its answers go nowhere.
+    """
     route: Manifest = {
         "name": name,
         "match": [match],
@@ -63,7 +67,14 @@ def rewriting_route(
         "route": list(destinations),
         "retries": RETRIES,
     }
-    return route if timeout is None else {**route, "timeout": timeout}
+    if timeout is not None:
+        route["timeout"] = timeout
+    return route if mirror is None else {**route, **mirror}
+
+
+def mirror(host: str, port: int, percent: float) -> Manifest:
+    """A Service that copies go to, and for how many percent of the requests."""
+    return {"mirror": {"host": host, "port": {"number": port}}, "mirrorPercentage": {"value": percent}}
 
 
 def answering_route(name: str, match: Manifest, status: int, body: str) -> Manifest:
@@ -106,5 +117,46 @@ def destination_rule(name: str, namespace: pulumi.Input[str], host: str, labels:
                     "maxEjectionPercent": 50,
                 },
             },
+        },
+    }
+
+
+def sticky_route(
+    name: str,
+    namespace: pulumi.Input[str],
+    selector: Mapping[str, str],
+    route: str,
+    header: str,
+    labels: Mapping[str, str],
+) -> Manifest:
+    """Makes a weighted route choose by the hash of a header, so that one caller keeps one destination.
+
+    Lives in the namespace of the gateway's pods, which `selector` matches. A `VirtualService` cannot say this: Istio's
+    consistent hashing chooses among the pods of a destination, when the destination has been chosen by chance.
+    """
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": metadata(name, namespace, labels),
+        "spec": {
+            "workloadSelector": {"labels": dict(selector)},
+            "configPatches": [
+                {
+                    "applyTo": "HTTP_ROUTE",
+                    "match": {
+                        "context": "GATEWAY",
+                        "routeConfiguration": {"vhost": {"route": {"name": route, "action": "ROUTE"}}},
+                    },
+                    "patch": {
+                        "operation": "MERGE",
+                        "value": {
+                            "route": {
+                                "hash_policy": [{"header": {"header_name": header}}],
+                                "weighted_clusters": {"use_hash_policy": True},
+                            }
+                        },
+                    },
+                }
+            ],
         },
     }

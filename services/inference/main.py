@@ -30,6 +30,7 @@ from services.contract import Env
 from services.inference.adapters.grpc.server import GrpcServer
 from services.inference.adapters.grpc.service import InferenceService
 from services.inference.adapters.http.app import create_app
+from services.inference.adapters.http.counterpart import Counterpart
 from services.inference.adapters.http.direct import direct_protocol
 from services.inference.adapters.http.exchange import Exchange
 from services.inference.adapters.telemetry.accounts import Accounts
@@ -38,7 +39,7 @@ from services.inference.adapters.telemetry.prediction_log import PredictionLog
 from services.inference.adapters.telemetry.sinks import sink
 from services.inference.core.catalog import Catalog, ModelSpec
 from services.inference.core.errors import InvalidArtifact, ShuttingDown
-from services.inference.core.shadow import Shadow
+from services.inference.core.shadow import Beside, Shadow
 from services.inference.logs import configure_logs
 from services.inference.runtimes.loader import ArtifactLoader
 from services.inference.runtimes.models_file import read_models
@@ -114,6 +115,16 @@ def prediction_log(settings: Settings, metrics: Metrics, name: str) -> Predictio
     )
 
 
+def shadows_of(settings: Settings, specs: list[ModelSpec], catalog: Catalog, metrics: Metrics) -> list[Shadow]:
+    """Models of this process that see another's traffic; and the release whose shadow this process is."""
+    found = [Shadow(spec.shadows, Beside(catalog, spec.name), metrics) for spec in specs if spec.shadows is not None]
+    if settings.compare_url is not None:
+        model = specs[0].name
+        counterpart = Counterpart(settings.compare_url, model, share=settings.compare_share)
+        found.append(Shadow(model, counterpart, metrics))
+    return found
+
+
 def traces_of(settings: Settings, name: str) -> Traces | None:
     """OpenTelemetry's traces, where the settings have somewhere to send them."""
     if settings.otlp_endpoint is None:
@@ -166,7 +177,7 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
         log = prediction_log(settings, metrics, specs[0].name)
     except ValueError as error:
         return f"{Env.PREDICTION_LOG}: {error}"
-    shadows = [Shadow(catalog, spec.shadows, spec.name, metrics) for spec in specs if spec.shadows is not None]
+    shadows = shadows_of(settings, specs, catalog, metrics)
     for spec in specs:
         mirrors: list[Mirror] = [shadow.see for shadow in shadows if shadow.model == spec.name]
         if log is not None and spec.shadows is None:

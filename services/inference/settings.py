@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     model_version: Name | None = Field(None, validation_alias=Env.MODEL_VERSION)
     shadow_uri: Annotated[str, StringConstraints(min_length=1)] | None = Field(None, validation_alias=Env.SHADOW_URI)
     shadow_digest: Digest | None = Field(None, validation_alias=Env.SHADOW_DIGEST)
+    compare_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+$")] | None = Field(
+        None, validation_alias=Env.COMPARE_URL
+    )
+    compare_share: Annotated[float, Field(ge=0, le=1)] = Field(0.1, validation_alias=Env.COMPARE_SHARE)
     models_file: Path | None = Field(None, validation_alias=Env.MODELS_FILE)
     model_memory_bytes: PositiveInt | None = Field(None, validation_alias=Env.MODEL_MEMORY_BYTES)
     refresh_seconds: Annotated[float, Field(gt=0)] = Field(60.0, validation_alias=Env.REFRESH_SECONDS)

@@ -197,6 +197,14 @@ def test_models_reach_the_registry_and_nothing_else():
     assert ingress["ports"] == [{"protocol": "TCP", "port": HTTP_PORT}, {"protocol": "TCP", "port": GRPC_PORT}]
 
 
+def test_a_shadow_may_ask_the_models_other_pods_too():
+    policy = deployed(two_releases() | {"traffic": {"v1": 100}, "shadow": "v2"}).one("NetworkPolicy", "fraud")["spec"]
+    for way, side in (("ingress", "from"), ("egress", "to")):
+        (peer,) = policy[way][-1][side]
+        assert peer["podSelector"]["matchLabels"]["slipway.dev/model"] == "fraud"
+        assert policy[way][-1]["ports"] == [{"protocol": "TCP", "port": HTTP_PORT}]
+
+
 def test_a_failing_registration_fails_the_program():
     def program():
         pulumi.ComponentResource("slipway:test:Broken", "broken", {"value": pulumi.Output.from_input(1).apply(_raise)})
@@ -211,3 +219,119 @@ def _raise(value):
 
 def test_the_pinned_form_of_an_alias_names_its_version():
     assert resolved("models:/fraud@champion").uri == "models:/fraud/7"
+
+
+def traffic_route(recorded):
+    return recorded.one("VirtualService", "fraud-route")["spec"]["http"][-1]
+
+
+def hosts(route):
+    return [(entry["destination"]["host"].split(".")[0], entry["weight"]) for entry in route["route"]]
+
+
+def test_a_shadow_gets_copies_of_the_traffic_and_asks_the_live_release_to_compare():
+    recorded = deployed(two_releases() | {"traffic": {"v1": 100}, "shadow": "v2"})
+    route = traffic_route(recorded)
+    assert hosts(route) == [("fraud-v1", 100)]
+    assert route["mirror"]["host"].startswith("fraud-v2.")
+    assert route["mirrorPercentage"] == {"value": 100}
+    by_header = recorded.one("VirtualService", "fraud-route")["spec"]["http"][:2]
+    assert not any("mirror" in each for each in by_header), "who asks for a release asks for that one alone"
+    environment = {each["name"]: each["value"] for each in container_of(recorded, "fraud-v2")["env"]}
+    assert environment[Env.COMPARE_URL] == "http://fraud-v1.slipway-models.svc.cluster.local:8080"
+    assert environment[Env.COMPARE_SHARE] == "0.1"
+    assert Env.COMPARE_URL not in {each["name"] for each in container_of(recorded, "fraud-v1")["env"]}
+
+
+def test_how_much_the_shadow_sees_and_compares_is_settable():
+    model = two_releases() | {"traffic": {"v1": 100}, "shadow": "v2", "mirror": {"percent": 25, "comparePercent": 100}}
+    recorded = deployed(model)
+    assert traffic_route(recorded)["mirrorPercentage"] == {"value": 25}
+    environment = {each["name"]: each["value"] for each in container_of(recorded, "fraud-v2")["env"]}
+    assert environment[Env.COMPARE_SHARE] == "1"
+
+
+@PREVIEW
+def test_a_sticky_model_chooses_by_the_hash_of_the_callers_header(preview):
+    recorded = deployed(two_releases(sticky={"header": "x-user-id"}), preview=preview)
+    assert hosts(traffic_route(recorded)) == [("fraud-v1", 90), ("fraud-v2", 10)]
+    (patch,) = recorded.one("EnvoyFilter", "fraud-sticky")["spec"]["configPatches"]
+    matched = patch["match"]["routeConfiguration"]["vhost"]["route"]["name"]
+    assert matched == traffic_route(recorded)["name"], "and no other model's"
+    assert patch["patch"]["value"]["route"] == {
+        "hash_policy": [{"header": {"header_name": "x-user-id"}}],
+        "weighted_clusters": {"use_hash_policy": True},
+    }
+
+
+def test_a_sticky_route_is_a_choice_also_where_one_release_has_it_all():
+    recorded = deployed(realtime(sticky={"header": "x-user-id"}))
+    assert hosts(traffic_route(recorded)) == [("fraud-v1", 99), ("fraud-v1", 1)]
+
+
+def test_replicas_follow_the_load_at_the_pace_of_the_stack():
+    scaling = {"min": 2, "max": 20, "cpu": 70, "requestsPerSecond": 99.5, "down": {"percent": 25}}
+    recorded = deployed(realtime(scaling=scaling))
+    spec = recorded.one("HorizontalPodAutoscaler", "fraud-v1")["spec"]
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "fraud-v1"}
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 20)
+    cpu, requests = spec["metrics"]
+    assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
+    assert requests["pods"]["metric"] == {"name": "requests_per_second"}
+    assert requests["pods"]["target"] == {"type": "AverageValue", "averageValue": "99500m"}
+    up, down = spec["behavior"]["scaleUp"], spec["behavior"]["scaleDown"]
+    assert up["policies"][0] == {"type": "Percent", "value": 100, "periodSeconds": 15}, "doubled in 15 s"
+    assert (up["stabilizationWindowSeconds"], down["stabilizationWindowSeconds"]) == (0, 300)
+    assert down["policies"][0] == {"type": "Percent", "value": 25, "periodSeconds": 60}
+    assert recorded.one("Deployment", "fraud-v1")["spec"]["replicas"] == 2, "until the autoscaler has looked"
+
+
+def test_a_fixed_number_of_replicas_has_no_autoscaler():
+    assert not deployed(realtime(scaling={"min": 3})).of("HorizontalPodAutoscaler")
+
+
+@PREVIEW
+def test_under_kserve_a_release_is_an_inference_service_behind_the_same_routes(preview):
+    plain, recorded = (
+        deployed(two_releases(), preview=preview),
+        deployed(two_releases(runtime="kserve"), preview=preview),
+    )
+    for kind, name in (("VirtualService", "fraud-route"), ("Service", "fraud-v2")):
+        ours, theirs = recorded.one(kind, name)["spec"], plain.one(kind, name)["spec"]
+        assert {**ours, "gateways": None} == {**theirs, "gateways": None}, "gateways are Outputs, unknown in a preview"
+    assert "fraud-v2" not in recorded.of("Deployment"), "KServe makes it"
+    found = recorded.one("InferenceService", "fraud-v2")
+    annotations = found["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/deploymentMode"] == "Standard"
+    assert annotations["pulumi.com/waitFor"] == "condition=Ready", "Ready before any weight points at it"
+    predictor = found["spec"]["predictor"]
+    pod = plain.one("Deployment", "fraud-v2")["spec"]["template"]
+    assert predictor["labels"] == pod["metadata"]["labels"], "our Service selects by them"
+    assert predictor["securityContext"] == pod["spec"]["securityContext"]
+    container = pod["spec"]["containers"][0]
+    assert predictor["model"]["env"] == container["env"]
+    assert predictor["model"]["image"] == container["image"]
+    assert predictor["model"]["resources"] == container["resources"]
+    runtime = recorded.one("ServingRuntime", "fraud")["spec"]["containers"][0]
+    for key in ("readinessProbe", "startupProbe", "securityContext", "volumeMounts", "lifecycle"):
+        assert runtime[key] == container[key]
+    assert "env" not in runtime, "a release's own settings are its own"
+
+
+def test_under_kserve_our_autoscaler_scales_what_kserve_has_made():
+    scaling = {"min": 1, "max": 4, "requestsPerSecond": 10}
+    recorded = deployed(realtime(runtime="kserve", scaling=scaling))
+    found = recorded.one("InferenceService", "fraud-v1")
+    assert found["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
+    spec = recorded.one("HorizontalPodAutoscaler", "fraud-v1")["spec"]
+    assert spec["scaleTargetRef"]["name"] == "fraud-v1-predictor"
+
+
+def test_knative_scales_to_zero_by_itself():
+    scaling = {"min": 0, "max": 4, "requestsPerSecond": 10}
+    recorded = deployed(realtime(runtime="kserve", kserve={"mode": "knative"}, scaling=scaling))
+    found = recorded.one("InferenceService", "fraud-v1")
+    assert found["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+    predictor = found["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["scaleMetric"], predictor["scaleTarget"]) == (0, "rps", 10)
+    assert not recorded.of("HorizontalPodAutoscaler")

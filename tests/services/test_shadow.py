@@ -5,14 +5,17 @@ import queue
 import threading
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 
 from services.contract import Env, Metric
+from services.inference.adapters.http.counterpart import question
 from services.inference.core.catalog import Catalog, Loaded, ModelSpec
+from services.inference.core.codec import Body, V2Codec
 from services.inference.core.errors import FetchFailed
-from services.inference.core.schema import ModelMetadata, Schema, TensorSpec
-from services.inference.core.shadow import WAITING_ROWS, Shadow, Tolerance, compare
+from services.inference.core.schema import Feature, Kind, ModelInfo, ModelMetadata, Schema, TensorSpec
+from services.inference.core.shadow import WAITING_ROWS, Beside, Shadow, Tolerance, compare
 from services.inference.core.types import Request, Response, Rows
 from tests.services.test_many_models import answer, models_file, scaling_bundle
 
@@ -67,7 +70,7 @@ def shadowed(candidate, told):
 
     specs = [ModelSpec(name="live", uri="a", lazy=True), ModelSpec(name="shadow", uri="b", shadows="live")]
     catalog = Catalog(specs, OneModel(), release="r")
-    return catalog, Shadow(catalog, "live", "shadow", told)
+    return catalog, Shadow("live", Beside(catalog, "shadow"), told)
 
 
 def request(rows=2):
@@ -176,3 +179,54 @@ def test_a_service_answers_from_the_live_model_and_counts_what_its_shadow_says(s
             return next((float(line.split()[-1]) for line in lines if line.startswith(wanted)), 0) or None
 
         assert running.until(mismatches, "the shadow's answers are not compared") >= 1
+
+
+def test_a_mirrored_release_compares_itself_with_the_live_one(serve, tmp_path):
+    def release(name, factor, **settings):
+        uri = scaling_bundle(tmp_path / name, factor)
+        return serve({Env.MODEL_NAME: "m", Env.MODEL_URI: uri, Env.RELEASE: name, **settings}).ready()
+
+    live = release("v1", 2.0)
+    comparing = {Env.COMPARE_URL: live.url, Env.COMPARE_SHARE: 1}
+    same, other = release("v2", 2.0, **comparing), release("v3", 3.0, **comparing)
+
+    def rows(service, result):
+        lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+        found = [line for line in lines if line.startswith(Metric.SHADOW_ROWS) and f'result="{result}"' in line]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+    for shadow in (same, other):
+        assert answer(shadow.client(), "m")
+    same.until(lambda: rows(same, "match") or None, "nothing was compared")
+    other.until(lambda: rows(other, "mismatch") or None, "nothing was compared")
+    assert (rows(same, "match"), rows(same, "mismatch")) == (1, 0)
+    assert (rows(other, "match"), rows(other, "mismatch")) == (0, 1)
+    live.stop()
+    assert answer(same.client(), "m"), "a shadow answers, whatever has become of the live release"
+    same.until(lambda: rows(same, "failed") or None, "the failure was not counted")
+
+
+@pytest.mark.parametrize(
+    ("schema", "rows"),
+    [
+        (SCHEMA, Rows(np.array([[1.5], [-2.0]], dtype=np.float32))),
+        (
+            Schema(
+                features=(
+                    Feature(name="a", nullable=True),
+                    Feature(name="t", kind=Kind.TEXT, nullable=True),
+                    Feature(name="n", kind=Kind.INTEGER),
+                )
+            ),
+            Rows(np.array([[np.nan, 3.0], [0.5, -4.0]]), np.array([["x"], [None]], dtype=object)),
+        ),
+    ],
+)
+def test_what_the_live_release_is_asked_is_what_the_shadow_was(schema, rows):
+    body, json_bytes = question(schema, rows, (("beam", 4),))
+    metadata = ModelMetadata(platform="test", schema=schema, outputs=(), score="y", example=schema.zeros())
+    info = ModelInfo(name="m", version="1", release="r", digest="", metadata=metadata)
+    asked = V2Codec().decode(Body(body, json_bytes), info)
+    for sent, read in zip(rows.blocks, asked.rows.blocks, strict=True):
+        assert sent.tolist() == read.tolist() or np.array_equal(sent, read, equal_nan=True)
+    assert asked.parameters == (("beam", 4),)

@@ -10,8 +10,8 @@ import pulumi
 from infra import names
 from infra.k8s import mesh, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
+from infra.serving.realtime import kserve, routing, scaling
 from infra.serving.realtime import release as manifests
-from infra.serving.realtime import routing
 from infra.serving.realtime.release import ReleaseSpec
 
 if TYPE_CHECKING:
@@ -52,38 +52,57 @@ class RealtimeModel(pulumi.ComponentResource):
         self._name = name
         self._args = args
         self._child = pulumi.ResourceOptions(parent=self)
+        self._runtime: pulumi.CustomResource | None = None
         policy = declare(name, self._network_policy(), self._child)
-        ready = [each for release in args.config.releases for each in self._release(release, policy)]
-        self._route(ready)
+        declared = {release: self._release(release, policy) for release in args.config.releases}
+        # Nobody waits for the shadow: a copy that it cannot take is lost to nobody.
+        self._route([each for release, of in declared.items() if release != args.config.shadow for each in of])
         self.endpoint = f"{args.addons.gateway.url}{names.model_path(name)}"
         self.register_outputs({"endpoint": self.endpoint})
 
     def _release(self, release: str, policy: pulumi.Resource) -> list[pulumi.Resource]:
         spec = self._spec(release)
         account = workloads.service_account(spec.name, spec.namespace, spec.labels)
-        manifest = manifests.deployment(spec, name_of(declare(spec.name, account, self._child)))
-        within = f"{manifests.deadline_seconds(spec.settings)}s"
-        deployment = declare(
-            spec.name,
-            manifest,
-            pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[policy],
-                custom_timeouts=pulumi.CustomTimeouts(create=within, update=within),
-            ),
-        )
-        # After the Deployment: the provider waits for a Service's endpoints, and without pods there are none.
-        service = declare(
-            spec.name, manifests.service(spec), pulumi.ResourceOptions(parent=self, depends_on=[deployment])
-        )
+        workload, deployment = self._workload(spec, name_of(declare(spec.name, account, self._child)), policy)
+        # After the workload: the provider waits for a Service's endpoints, and without pods there are none.
+        after = pulumi.ResourceOptions(parent=self, depends_on=[workload])
+        service = declare(spec.name, manifests.service(spec), after)
         budget = workloads.disruption_budget(spec.name, spec.namespace, spec.labels)
-        rule = mesh.destination_rule(spec.name, spec.namespace, routing.host(self._name, release), spec.labels)
-        return [
-            deployment,
+        rule = mesh.destination_rule(spec.name, spec.namespace, manifests.host(self._name, release), spec.labels)
+        declared: list[pulumi.Resource] = [
+            workload,
             service,
             declare(spec.name, budget, self._child),
             declare(f"{spec.name}-rule", rule, self._child),
         ]
+        if spec.settings.scaling.automatic and not spec.settings.knative:
+            declared.append(declare(spec.name, scaling.autoscaler(spec, deployment), after))
+        return declared
+
+    def _workload(
+        self, spec: ReleaseSpec, account: pulumi.Input[str], policy: pulumi.Resource
+    ) -> tuple[pulumi.CustomResource, str]:
+        """What makes the release's pods, and the name of its Deployment."""
+        within = f"{manifests.deadline_seconds(spec.settings)}s"
+        options = pulumi.ResourceOptions(
+            parent=self,
+            depends_on=[policy],
+            custom_timeouts=pulumi.CustomTimeouts(create=within, update=within),
+        )
+        if spec.settings.runtime == "kserve":
+            pod = manifests.pod(spec, account).template()["spec"]
+            runtime = name_of(self._serving_runtime(spec, pod))
+            service = declare(spec.name, kserve.inference_service(spec, runtime, pod), options)
+            return service, spec.name + kserve.PREDICTOR
+        if spec.settings.scaling.automatic:
+            # Their number is the autoscaler's from then on.
+            options.ignore_changes = ["spec.replicas"]
+        return declare(spec.name, manifests.deployment(spec, account), options), spec.name
+
+    def _serving_runtime(self, spec: ReleaseSpec, pod: Manifest) -> pulumi.CustomResource:
+        if self._runtime is None:
+            self._runtime = declare(self._name, kserve.serving_runtime(self._name, spec, pod), self._child)
+        return self._runtime
 
     def _spec(self, release: str) -> ReleaseSpec:
         config = self._args.config.releases[release]
@@ -101,7 +120,9 @@ class RealtimeModel(pulumi.ComponentResource):
     def _network_policy(self) -> Manifest:
         args = self._args
         registry = (args.namespaces.platform, args.addons.mlflow.port)
-        return manifests.network_policy(self._name, args.namespaces.models, args.addons.gateway.namespace, registry)
+        return manifests.network_policy(
+            self._name, args.namespaces.models, args.addons.gateway.namespace, registry, args.config.shadow
+        )
 
     def _route(self, ready: list[pulumi.Resource]) -> None:
         config = self._args.config
@@ -109,7 +130,18 @@ class RealtimeModel(pulumi.ComponentResource):
             self._name,
             self._args.namespaces.models,
             self._args.addons.gateway.reference,
-            routing.routes(self._name, config.releases, config.traffic),
+            routing.routes(self._name, config),
             manifests.model_labels(self._name),
         )
-        declare(f"{self._name}-route", manifest, pulumi.ResourceOptions(parent=self, depends_on=ready))
+        route = declare(f"{self._name}-route", manifest, pulumi.ResourceOptions(parent=self, depends_on=ready))
+        if config.sticky is not None:
+            gateway = self._args.addons.gateway
+            sticky = mesh.sticky_route(
+                names.route(self._name),
+                gateway.namespace,
+                gateway.selector,
+                routing.weighted_route(self._name),
+                config.sticky.header,
+                manifests.model_labels(self._name),
+            )
+            declare(f"{self._name}-sticky", sticky, pulumi.ResourceOptions(parent=self, depends_on=[route]))

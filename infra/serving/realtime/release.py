@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra import names
+from infra.config.models import MirrorConfig
 from infra.k8s import network, probes, workloads
 from infra.k8s.manifest import Manifest, metadata
 from infra.k8s.quantities import cores
@@ -69,6 +70,11 @@ def model_labels(model: str) -> dict[str, str]:
     return {names.LABEL_NAME: model, names.LABEL_MODEL: model}
 
 
+def host(model: str, release: str) -> str:
+    """Fully qualified name of a release's Service."""
+    return names.service_host(names.workload(model, release), names.MODELS_NAMESPACE)
+
+
 def deadline_seconds(settings: RealtimeModelConfig) -> int:
     """Time after which a release that is not ready fails the update."""
     return settings.startup_seconds + PLACEMENT_SECONDS
@@ -87,32 +93,39 @@ def environment(spec: ReleaseSpec) -> dict[str, pulumi.Input[str]]:
         Env.MLFLOW_TRACKING_URI: spec.mlflow_url,
         Env.MLFLOW_DIRECT_DOWNLOAD: "false",
     }
+    if spec.release == spec.settings.shadow:
+        mirror = spec.settings.mirror or MirrorConfig()
+        contract[Env.COMPARE_URL] = f"http://{host(spec.model, spec.settings.live)}:{HTTP_PORT}"
+        contract[Env.COMPARE_SHARE] = f"{mirror.compare_percent / 100:g}"
     return {**contract, "HOME": workloads.SCRATCH, **spec.config.env}
 
 
-def deployment(spec: ReleaseSpec, account: pulumi.Input[str]) -> Manifest:
-    """The Deployment: a new pod is ready before an old one goes."""
-    described = served(spec.resolved)
-    pod = workloads.Pod(
+def pod(spec: ReleaseSpec, account: pulumi.Input[str]) -> workloads.Pod:
+    """The pods of a release, whatever makes them."""
+    return workloads.Pod(
         labels=spec.labels,
-        annotations=described,
+        annotations=served(spec.resolved),
         containers=[_container(spec)],
         volumes={"cache": {"emptyDir": {"sizeLimit": "10Gi"}}, "scratch": {"emptyDir": {"sizeLimit": "1Gi"}}},
         service_account=account,
         grace_seconds=ROUTE_SECONDS + DRAIN_SECONDS,
         extra={"topologySpreadConstraints": [_spread(spec.labels, key) for key in SPREAD_OVER]},
     )
+
+
+def deployment(spec: ReleaseSpec, account: pulumi.Input[str]) -> Manifest:
+    """The Deployment: a new pod is ready before an old one goes."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(spec.name, spec.namespace, spec.labels, described),
+        "metadata": metadata(spec.name, spec.namespace, spec.labels, served(spec.resolved)),
         "spec": {
-            "replicas": spec.settings.scaling.min,
+            "replicas": max(1, spec.settings.scaling.min),
             "progressDeadlineSeconds": deadline_seconds(spec.settings),
             "revisionHistoryLimit": 2,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": spec.labels},
-            "template": pod.template(),
+            "template": pod(spec, account).template(),
         },
     }
 
@@ -136,17 +149,21 @@ def network_policy(
     namespace: pulumi.Input[str],
     gateway_namespace: pulumi.Input[str],
     registry: tuple[pulumi.Input[str], int],
+    shadow: str | None = None,
 ) -> Manifest:
-    """The gateway may ask the model's pods; they may fetch artifacts from the registry (namespace and port)."""
+    """The gateway may ask the model's pods; they may fetch artifacts from the registry (namespace and port).
+
+    With a shadow they may also ask each other: it asks the live release.
+    """
     registry_namespace, registry_port = registry
     mlflow = network.namespace_peer(registry_namespace, {names.LABEL_NAME: names.MLFLOW})
-    return network.allow(
-        model,
-        namespace,
-        model_labels(model),
-        ingress=[network.flow("from", [network.namespace_peer(gateway_namespace)], list(PORTS.values()))],
-        egress=[network.flow("to", [mlflow], [registry_port])],
-    )
+    ingress = [network.flow("from", [network.namespace_peer(gateway_namespace)], list(PORTS.values()))]
+    egress = [network.flow("to", [mlflow], [registry_port])]
+    if shadow is not None:
+        siblings = [network.namespace_peer(namespace, model_labels(model))]
+        ingress.append(network.flow("from", siblings, [HTTP_PORT]))
+        egress.append(network.flow("to", siblings, [HTTP_PORT]))
+    return network.allow(model, namespace, model_labels(model), ingress=ingress, egress=egress)
 
 
 SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")

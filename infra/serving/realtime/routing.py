@@ -6,29 +6,26 @@ from typing import TYPE_CHECKING
 
 from infra import names
 from infra.k8s import mesh
+from infra.serving.realtime.release import host
 from services.contract import HTTP_PORT, VERSION_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import pulumi
 
+    from infra.config.models import RealtimeModelConfig
     from infra.k8s.manifest import Manifest
 
 NOT_FOUND = 404
 
 
-def host(model: str, release: str) -> str:
-    """Fully qualified name of a release's Service."""
-    return names.service_host(names.workload(model, release), names.MODELS_NAMESPACE)
-
-
-def routes(model: str, releases: Iterable[str], traffic: Mapping[str, int]) -> list[Manifest]:
+def routes(model: str, config: RealtimeModelConfig) -> list[Manifest]:
     """Routes of a model, in the order the gateway tries them.
 
     1. The header names a release: that one answers, whatever its weight.
     2. The header names anything else: 404, for an answer of another release would be taken for that one's.
-    3. No header: by weight. A release of weight 0 is left out.
+    3. No header: by weight, and a copy to the shadow. A release of weight 0 is left out.
     """
     path = mesh.below(names.model_path(model))
     by_header = [
@@ -37,25 +34,40 @@ def routes(model: str, releases: Iterable[str], traffic: Mapping[str, int]) -> l
             {**path, "headers": {VERSION_HEADER: {"exact": release}}},
             [mesh.destination(host(model, release), HTTP_PORT)],
         )
-        for release in sorted(releases)
+        for release in sorted(config.releases)
     ]
     unknown = mesh.answering_route(
         "release-unknown",
         {**path, "headers": {VERSION_HEADER: {"regex": ".+"}}},
         NOT_FOUND,
         f'{{"error":"{model} has no such release","remedy":"drop the header {VERSION_HEADER} or name one of: '
-        f'{", ".join(sorted(releases))}"}}',
+        f'{", ".join(sorted(config.releases))}"}}',
     )
     weighted = mesh.rewriting_route(
-        "traffic",
-        path,
-        [
-            mesh.destination(host(model, release), HTTP_PORT, weight)
-            for release, weight in sorted(traffic.items())
-            if weight > 0
-        ],
+        weighted_route(model), path, _destinations(model, config), mirror=_mirror(model, config)
     )
     return [*by_header, unknown, weighted]
+
+
+def weighted_route(model: str) -> str:
+    """Name of the route by weight, by which the gateway's other objects refer to it."""
+    return f"traffic-{model}"
+
+
+def _destinations(model: str, config: RealtimeModelConfig) -> list[Manifest]:
+    weights = [(release, weight) for release, weight in sorted(config.traffic.items()) if weight > 0]
+    if config.sticky is not None and len(weights) == 1:
+        # The gateway makes a choice of what has two destinations only, and the sticky route must find one to change.
+        ((release, weight),) = weights
+        weights = [(release, weight - 1), (release, 1)]
+    return [mesh.destination(host(model, release), HTTP_PORT, weight) for release, weight in weights]
+
+
+def _mirror(model: str, config: RealtimeModelConfig) -> Manifest | None:
+    if config.shadow is None:
+        return None
+    percent = 100.0 if config.mirror is None else config.mirror.percent
+    return mesh.mirror(host(model, config.shadow), HTTP_PORT, percent)
 
 
 def virtual_service(

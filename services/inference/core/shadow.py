@@ -1,7 +1,8 @@
 """A second model that sees a copy of the traffic and is compared, never answered from.
 
-It works on one thread of its own, after the caller has its answer. What comes while too much waits is dropped and
-counted: a shadow may be slow, it must not be in the way.
+It is in this process (`Beside`), or this process is it and asks the live release for its answers (`Counterpart` of the
+HTTP adapter). It works on one thread of its own, after the caller has its answer. What comes while too much waits is
+dropped and counted: a shadow may be slow, it must not be in the way.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -50,7 +53,7 @@ class Comparison:
     differences: Array
     """Largest absolute difference of each row, over the numeric outputs, float [rows]."""
     seconds: float
-    """Of the shadow, transformation included."""
+    """Of the one that was asked, transformation included; the network too where it is another release."""
 
 
 class ShadowObserver(Protocol):
@@ -63,77 +66,119 @@ class ShadowObserver(Protocol):
         """`dropped`: too much was waiting; `failed`: the shadow raised; `incompatible`; `absent`: it is not loaded."""
 
 
+Answer = Callable[[], "Outputs"]
+"""Gets the other's outputs; called on the shadow's thread, raises where there are none."""
+
+
+class Other(Protocol):
+    """Who else is asked: a model of this process, or another release."""
+
+    name: str
+    """What comparisons call it."""
+    authoritative: bool
+    """Whether it is the live one, and this process's own answers are the shadow's."""
+
+    def answer_for(self, live: Pipeline, request: Request) -> Answer | str | None:
+        """How to get its answer; why there is none; None where it is not asked for this request.
+
+        On the event loop, at once.
+        """
+
+    def close(self) -> None:
+        """End what it holds."""
+
+
+class Beside:
+    """A model of this process, loaded with the first request that it could have seen."""
+
+    authoritative = False
+
+    def __init__(self, catalog: Catalog, name: str) -> None:
+        self.name = name
+        self._catalog = catalog
+        self._loading: asyncio.Task[None] | None = None
+
+    def answer_for(self, live: Pipeline, request: Request) -> Answer | str | None:
+        """Run the same rows; `absent` until it is loaded."""
+        try:
+            pipeline = self._catalog.get(self.name)
+        except InferenceError as error:
+            if isinstance(error, NotLoaded) and self._loading is None:
+                self._loading = asyncio.create_task(self._load())
+            return "absent"
+        if pipeline.info.metadata.schema != live.info.metadata.schema:
+            return "incompatible"
+        return partial(pipeline.run, request.rows, request.parameters)
+
+    def close(self) -> None:
+        """Do nothing: the catalog closes its models."""
+
+    async def _load(self) -> None:
+        with contextlib.suppress(InferenceError):  # the catalog remembers and logs why, and when to try again
+            await self._catalog.load(self.name)
+        self._loading = None
+
+
 class Shadow:
     """Copies of one model's requests for another. `see` belongs to the event loop and never waits."""
 
-    def __init__(
-        self, catalog: Catalog, model: str, name: str, observer: ShadowObserver, tolerance: Tolerance | None = None
-    ) -> None:
-        self._catalog = catalog
+    def __init__(self, model: str, other: Other, observer: ShadowObserver, tolerance: Tolerance | None = None) -> None:
         self.model = model
-        self._name = name
+        self._other = other
         self._observer = observer
         self._tolerance = tolerance or Tolerance()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shadow")
         self._waiting = 0
-        self._loading: asyncio.Task[None] | None = None
         self._logged = 0.0
 
     def see(self, live: Pipeline, request: Request, response: Response) -> None:
-        """Take a request that the live model has answered."""
+        """Take a request that the model has answered."""
         rows = len(request.rows)
-        try:
-            pipeline = self._catalog.get(self._name)
-        except InferenceError as error:
-            if isinstance(error, NotLoaded) and self._loading is None:
-                self._loading = asyncio.create_task(self._load())
-            self._observer.not_compared(self.model, self._name, rows, "absent")
-            return
-        if pipeline.info.metadata.schema != live.info.metadata.schema:
-            self._observer.not_compared(self.model, self._name, rows, "incompatible")
-            return
         if self._waiting + rows > WAITING_ROWS:
-            self._observer.not_compared(self.model, self._name, rows, "dropped")
+            self._observer.not_compared(self.model, self._other.name, rows, "dropped")
+            return
+        answer = self._other.answer_for(live, request)
+        if answer is None:
+            return
+        if isinstance(answer, str):
+            self._observer.not_compared(self.model, self._other.name, rows, answer)
             return
         self._waiting += rows
-        self._executor.submit(self._compare, pipeline, request, response)
+        self._executor.submit(self._compare, answer, rows, response)
 
     def close(self) -> None:
         """Drop what waits."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._other.close()
 
-    async def _load(self) -> None:
-        with contextlib.suppress(InferenceError):  # the catalog remembers and logs why, and when to try again
-            await self._catalog.load(self._name)
-        self._loading = None
-
-    def _compare(self, pipeline: Pipeline, request: Request, response: Response) -> None:
-        rows = len(request.rows)
+    def _compare(self, answer: Answer, rows: int, response: Response) -> None:
         try:
             started = time.perf_counter()
-            found = pipeline.run(request.rows, request.parameters)
+            found = answer()
             seconds = time.perf_counter() - started
-            matching, differences = compare(response.outputs, found, rows, self._tolerance)
-            self._observer.compared(self.model, self._name, Comparison(int(matching.sum()), differences, seconds))
-            self._sample(response, found, matching)
+            live, shadow = (found, response.outputs) if self._other.authoritative else (response.outputs, found)
+            matching, differences = compare(live, shadow, rows, self._tolerance)
+            comparison = Comparison(int(matching.sum()), differences, seconds)
+            self._observer.compared(self.model, self._other.name, comparison)
+            self._sample(response.id, live, shadow, matching)
         except Exception as error:  # noqa: BLE001  # a shadow's faults are counted, and are nobody else's
-            self._observer.not_compared(self.model, self._name, rows, "failed")
+            self._observer.not_compared(self.model, self._other.name, rows, "failed")
             if self._due():
-                _log.warning("shadow failed", model=self.model, shadow=self._name, exc_info=error)
+                _log.warning("shadow failed", model=self.model, shadow=self._other.name, exc_info=error)
         finally:
             self._waiting -= rows
 
-    def _sample(self, response: Response, shadow: Outputs, matching: Array) -> None:
+    def _sample(self, request_id: str, live: Outputs, shadow: Outputs, matching: Array) -> None:
         if matching.all() or not self._due():
             return
         row = int(np.argmin(matching))
         _log.info(
             "shadow differs",
             model=self.model,
-            shadow=self._name,
-            request_id=response.id,
+            shadow=self._other.name,
+            request_id=request_id,
             row=row,
-            live={name: np.asarray(values[row]).tolist() for name, values in response.outputs.items()},
+            live={name: np.asarray(values[row]).tolist() for name, values in live.items()},
             answered={name: np.asarray(values[row]).tolist() for name, values in shadow.items()},
         )
 

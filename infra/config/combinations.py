@@ -1,0 +1,91 @@
+"""Combinations of keys that would not do what they say. Each is refused, with the key and what to do instead.
+
+What one key says by itself is checked where it is declared; here stands what only several keys together can tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from infra import names
+from infra.config.base import PROJECT
+from infra.config.problems import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.config.models import RealtimeModelConfig
+
+
+class Refused(NamedTuple):
+    """A key below the model, what stands there, the rule that it breaks, and the remedy."""
+
+    key: str
+    value: Any
+    rule: str
+    remedy: str
+
+
+def refusals(name: str, model: RealtimeModelConfig) -> list[str]:
+    """One line for each combination of a model that would silently do nothing, or something else."""
+    found = [*_shadow(model), *_scaling(model), *_runtime(name, model)]
+    return [
+        f"{PROJECT}:models.{name}.{each.key}: {shown(each.value)} → {each.rule} → {each.remedy}"
+        for each in found
+    ]  # fmt: skip
+
+
+def _shadow(model: RealtimeModelConfig) -> Iterator[Refused]:
+    shadow = model.shadow
+    if shadow is None:
+        if model.mirror is not None:
+            yield Refused("mirror", "set", "copies traffic to the shadow, and there is none", "name one under `shadow`")
+        return
+    if shadow not in model.releases:
+        known = ", ".join(sorted(model.releases))
+        yield Refused("shadow", shadow, "one of the model's releases", f"add it to `releases`, or name one of: {known}")
+    elif model.traffic.get(shadow, 0) > 0:
+        yield Refused(
+            "shadow", shadow, "answers nobody, and this release has traffic",
+            f"set traffic.{shadow} to 0, or drop `shadow`",
+        )  # fmt: skip
+
+
+def _scaling(model: RealtimeModelConfig) -> Iterator[Refused]:
+    scaling = model.scaling
+    targets = [
+        key for key, value in (("cpu", scaling.cpu), ("requestsPerSecond", scaling.requests_per_second)) if value
+    ]
+    if scaling.max is not None and scaling.max < max(scaling.min, 1):
+        yield Refused("scaling.max", scaling.max, f"at least scaling.min, {scaling.min}", "raise it, or lower min")
+    elif scaling.automatic and not targets:
+        yield Refused(
+            "scaling.max", scaling.max, "replicas follow a load that is measured", "set `cpu` or `requestsPerSecond`"
+        )
+    for key in targets:
+        if not scaling.automatic:
+            value = scaling.cpu if key == "cpu" else scaling.requests_per_second
+            yield Refused(f"scaling.{key}", value, "scales between min and max", "set `max` above `min`")
+    for key in ("up", "down"):
+        if key in scaling.model_fields_set and not scaling.automatic:
+            yield Refused(f"scaling.{key}", "set", "is how replicas follow the load", "set `max` above `min`")
+    if scaling.min == 0 and not model.knative:
+        remedy = "at least 1, or KServe's Knative mode, which lets it wait"
+        yield Refused("scaling.min", 0, "a request to no replica would fail", remedy)
+    if model.knative and len(targets) > 1:
+        yield Refused("scaling", targets, "Knative scales by one of them", "drop the other")
+
+
+def _runtime(name: str, model: RealtimeModelConfig) -> Iterator[Refused]:
+    if model.kserve is not None and model.runtime != "kserve":
+        yield Refused(
+            "kserve", "set", f"is for runtime kserve, and this one is {model.runtime}", "drop it, or set runtime"
+        )
+    if model.runtime == "kserve":
+        for release in model.releases:
+            workload = f"{names.workload(name, release)}-predictor"
+            if len(workload) > names.LONGEST_NAME:
+                rule = f"KServe names its Service {workload}, and a name has at most {names.LONGEST_NAME} characters"
+                yield Refused(f"releases.{release}", release, rule, "shorten the model's name or the release's")
+    if model.knative and model.scaling.model_fields_set & {"up", "down"}:
+        yield Refused("scaling", "up, down", "Knative has its own pace", "drop them, or use kserve.mode standard")

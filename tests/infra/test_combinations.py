@@ -1,0 +1,115 @@
+"""Every combination that would be a silent no-op, and each beside it that works."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from infra.config import combinations
+from infra.errors import ConfigError
+from tests.infra.recording import realtime, stack
+
+RELEASES = {"v1": {"model": "models:/fraud/1"}, "v2": {"model": "models:/fraud/2"}}
+KNATIVE = {"runtime": "kserve", "kserve": {"mode": "knative"}}
+
+REFUSED = {
+    "mirror without a shadow": (
+        {"mirror": {"percent": 50}},
+        'mirror: "set" → copies traffic to the shadow, and there is none → name one under `shadow`',
+    ),
+    "a shadow that is no release": (
+        {"shadow": "v3"},
+        'shadow: "v3" → one of the model\'s releases → add it to `releases`, or name one of: v1, v2',
+    ),
+    "a shadow that answers": (
+        {"shadow": "v2", "traffic": {"v1": 90, "v2": 10}},
+        'shadow: "v2" → answers nobody, and this release has traffic → set traffic.v2 to 0, or drop `shadow`',
+    ),
+    "a most below the least": (
+        {"scaling": {"min": 4, "max": 2, "cpu": 70}},
+        "scaling.max: 2 → at least scaling.min, 4 → raise it, or lower min",
+    ),
+    "a most that nothing leads to": (
+        {"scaling": {"max": 4}},
+        "scaling.max: 4 → replicas follow a load that is measured → set `cpu` or `requestsPerSecond`",
+    ),
+    "a cpu target without room": (
+        {"scaling": {"cpu": 70}},
+        "scaling.cpu: 70 → scales between min and max → set `max` above `min`",
+    ),
+    "a request target without room": (
+        {"scaling": {"min": 2, "max": 2, "requestsPerSecond": 10}},
+        "scaling.requestsPerSecond: 10.0 → scales between min and max → set `max` above `min`",
+    ),
+    "a pace up of a fixed number": (
+        {"scaling": {"min": 2, "up": {"percent": 50}}},
+        'scaling.up: "set" → is how replicas follow the load → set `max` above `min`',
+    ),
+    "a pace down of a fixed number": (
+        {"scaling": {"min": 2, "down": {"seconds": 30}}},
+        'scaling.down: "set" → is how replicas follow the load → set `max` above `min`',
+    ),
+    "zero replicas with nobody to wait for": (
+        {"scaling": {"min": 0}},
+        "scaling.min: 0 → a request to no replica would fail → "
+        "at least 1, or KServe's Knative mode, which lets it wait",
+    ),
+    "two targets under Knative": (
+        KNATIVE | {"scaling": {"max": 4, "cpu": 70, "requestsPerSecond": 10}},
+        'scaling: ["cpu", "requestsPerSecond"] → Knative scales by one of them → drop the other',
+    ),
+    "a pace under Knative": (
+        KNATIVE | {"scaling": {"max": 4, "cpu": 70, "up": {"percent": 50}}},
+        'scaling: "up, down" → Knative has its own pace → drop them, or use kserve.mode standard',
+    ),
+    "settings of KServe for another runtime": (
+        {"kserve": {"mode": "standard"}},
+        'kserve: "set" → is for runtime kserve, and this one is deployment → drop it, or set runtime',
+    ),
+    "a name that KServe makes too long": (
+        {"runtime": "kserve", "releases": RELEASES | {"averylongreleasename": {"model": "models:/fraud/3"}}},
+        'releases.averylongreleasename: "averylongreleasename" → KServe names its Service '
+        f"{'m' * 40}-averylongreleasename-predictor, and a name has at most 63 characters → "
+        "shorten the model's name or the release's",
+    ),
+}
+
+ACCEPTED = {
+    "a shadow without weight": {"shadow": "v2"},
+    "a shadow with a weight of zero": {"shadow": "v2", "traffic": {"v1": 100, "v2": 0}},
+    "a shadow that sees half": {"shadow": "v2", "mirror": {"percent": 50, "comparePercent": 0}},
+    "a caller that keeps its release": {"sticky": {"header": "x-user-id"}},
+    "replicas by cpu": {"scaling": {"min": 1, "max": 4, "cpu": 70, "up": {"seconds": 30}}},
+    "replicas by requests": {"scaling": {"min": 1, "max": 4, "requestsPerSecond": 10.5}},
+    "KServe": {"runtime": "kserve", "kserve": {"mode": "standard"}, "scaling": {"max": 3, "cpu": 50}},
+    "zero replicas under Knative": KNATIVE | {"scaling": {"min": 0, "max": 4, "requestsPerSecond": 10}},
+}
+
+
+def problems(keys, name="fraud"):
+    with pytest.raises(ConfigError) as raised:
+        stack(models={name: realtime(**{"releases": RELEASES, **keys})})
+    return raised.value.problems
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_do_nothing_is_refused_with_its_key_and_the_remedy(case):
+    keys, problem = REFUSED[case]
+    name = "m" * 40 if "too long" in case else "fraud"
+    assert f"slipway:models.{name}.{problem}" in problems(keys, name)
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_what_works_is_accepted(case):
+    assert stack(models={"fraud": realtime(**{"releases": RELEASES, **ACCEPTED[case]})})
+
+
+def test_every_refusal_has_a_case():
+    source = inspect.getsource(combinations)
+    assert source.count("yield Refused(") <= len(REFUSED), "a refusal that no case shows may refuse what works"
+
+
+def test_all_of_a_stacks_refusals_are_told_at_once():
+    told = problems({"shadow": "v3", "scaling": {"cpu": 70}})
+    assert [line.split(":")[1] for line in told] == ["models.fraud.shadow", "models.fraud.scaling.cpu"]

@@ -36,6 +36,8 @@ class Environment:
     variables: dict[str, str]
     context: str | None
     """Context of an existing cluster; None is the embedded one."""
+    state_directory: Path
+    """What commands remember of this environment."""
 
     def pulumi(self, *arguments: str, stack: str = STACK, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Run `pulumi` on a stack, its output going to this process's own."""
@@ -47,14 +49,29 @@ class Environment:
 
     def outputs(self, stack: str = STACK) -> dict[str, Any]:
         """The stack's outputs; `StepError` where it has never been deployed."""
-        argv = ["pulumi", "stack", "output", "--json", "--stack", stack]
+        found: dict[str, Any] = self._told("stack", "output", "--json", stack=stack)
+        return found
+
+    def state(self, stack: str = STACK) -> list[dict[str, Any]]:
+        """The stack's resources as Pulumi remembers them, secrets encrypted."""
+        deployment = self._told("stack", "export", stack=stack)["deployment"]
+        found: list[dict[str, Any]] = deployment.get("resources") or []
+        return found
+
+    def history(self, stack: str = STACK) -> list[dict[str, Any]]:
+        """The stack's updates, newest first, each with its configuration."""
+        found: list[dict[str, Any]] = self._told("stack", "history", "--json", stack=stack)
+        return found
+
+    def _told(self, *arguments: str, stack: str) -> Any:
+        """What a `pulumi` command prints as JSON."""
+        argv = ["pulumi", *arguments, "--stack", stack]
         done = subprocess.run(
             argv, cwd=paths.PROJECT, env={**os.environ, **self.variables}, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise StepError(f"stack {stack}: {done.stderr.strip()} → it has to be deployed first → `make up`")
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
+        return json.loads(done.stdout)
 
 
 def resolve(context: str | None, cluster: str) -> Environment:
@@ -76,7 +93,7 @@ def resolve(context: str | None, cluster: str) -> Environment:
         path.append(str(toolchain.root() / "bin"))
         variables["PULUMI_HOME"] = os.environ.get("PULUMI_HOME") or str(toolchain.root() / "pulumi-home")
     variables["PATH"] = ":".join(dict.fromkeys([*path, *os.environ["PATH"].split(":")]))
-    return Environment(variables, context)
+    return Environment(variables, context, state)
 
 
 def builds_engine() -> bool:

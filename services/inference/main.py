@@ -250,9 +250,8 @@ async def _follow(catalog: Catalog, refresh_seconds: float, asked: asyncio.Event
 
 def main() -> int:
     """Run the service; the result is the process's exit code."""
-    # Until uvicorn listens to signals: the first process of a container has no default for them.
     sys.setswitchinterval(SWITCH_SECONDS)
-    sys.setswitchinterval(0.0005)
+    # Until uvicorn listens to signals: the first process of a container has no default for them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         settings = Settings()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tools import paths
-from tools.cli.cluster import Name  # noqa: TC001 typer reads it
+from tools.cli.cluster import Name
 from tools.cluster import layout as names
 from tools.cluster import lifecycle
 from tools.images import build as builder

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tools.cli import cluster, images, models, stack, toolchain
+from tools.cli import cluster, images, models, rollout, stack, toolchain
 from tools.steps import StepError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(images.app, name="images")
 app.add_typer(models.app, name="models")
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(toolchain.app, name="toolchain")
 
 

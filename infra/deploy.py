@@ -38,4 +38,5 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
             addons=addons,
         )
         endpoints[name] = RealtimeModel(name, args).endpoint
-    return {"endpoints": endpoints, "gateway": addons.gateway.url, "mlflow": addons.mlflow.public_url}
+    outputs = {"endpoints": endpoints, "gateway": addons.gateway.url, "mlflow": addons.mlflow.public_url}
+    return outputs if addons.monitoring is None else {**outputs, "prometheus": addons.monitoring.public_url}

@@ -33,6 +33,12 @@ OBJECT_STORE = "object-store"
 MLFLOW = "mlflow"
 """The MLflow server: Deployment, Service, route; also the user that it has in S3."""
 
+PROMETHEUS = "prometheus"
+"""Prometheus: Deployment, Service, route, volume; also its policies and rights in the namespaces it scrapes."""
+
+PROMETHEUS_ADAPTER = "prometheus-adapter"
+"""What answers the custom metrics API from Prometheus."""
+
 MODELS_BUCKET = "slipway-models"
 """Bucket of the model artifacts on the local platform."""
 
@@ -42,6 +48,9 @@ LABEL_MODEL = "slipway.dev/model"
 LABEL_RELEASE = "slipway.dev/release"
 LABEL_OBJECT_STORE_CLIENT = "slipway.dev/object-store-client"
 """Pods with this label set to `true`, in the platform's namespace, may reach the platform's S3."""
+
+ANNOTATION_CONFIG_DIGEST = "slipway.dev/config-digest"
+"""Digest of the files that a pod reads at its start: a change of them rolls it."""
 
 ANNOTATION_MODEL_VERSION = "slipway.dev/model-version"
 ANNOTATION_MODEL_DIGEST = "slipway.dev/model-digest"
@@ -66,10 +75,23 @@ def service_host(name: str, namespace: str) -> str:
     return f"{name}.{namespace}.svc.cluster.local"
 
 
+def webhook_host(name: str, namespace: str) -> str:
+    """Name of a Service as the API server calls it."""
+    return f"{name}.{namespace}.svc"
+
+
 def model_path(model: str) -> str:
     """Path below which the gateway serves a model, without the final slash."""
     return f"/models/{model}"
 
+
+def dashboard(name: str) -> str:
+    """ConfigMap of a Grafana dashboard."""
+    return f"dashboard-{name}"
+
+
+PROMETHEUS_PATH = "/prometheus"
+"""Path below which the gateway serves Prometheus, without the final slash."""
 
 MLFLOW_PATH = "/mlflow"
 """Path below which the gateway serves MLflow, without the final slash."""

@@ -89,8 +89,21 @@ class Mlflow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Monitoring:
+    """A Prometheus that answers, and the metrics API that scales by it."""
+
+    url: Output[str]
+    """Address inside the cluster."""
+    public_url: str
+    """Address through the gateway."""
+    port: int
+    """Its port, for network policies."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AddonOutputs:
-    """What the add-ons provide."""
+    """What the add-ons provide; None for what is not installed."""
 
     gateway: Gateway
     mlflow: Mlflow
+    monitoring: Monitoring | None = None

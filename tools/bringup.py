@@ -38,10 +38,11 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     install_programs(steps, embedded=not context)
     if not context and not lifecycle.is_running(cluster):
         preflight.check(port)
-    environment.prepare(environment.required_groups(context), steps)
+    groups = environment.required_groups(context)
+    environment.prepare(groups, steps)
     if not context:
         lifecycle.up(cluster, port, steps)
-    record = images.build(steps, base=os.environ.get("SLIPWAY_BASE_IMAGE"))
+    record = images.build(steps, groups, base=os.environ.get("SLIPWAY_BASE_IMAGE"))
     serving = [record.pop("inference")]
     found = environment.resolve(context, cluster)
     _select_stack(found)

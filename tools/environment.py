@@ -104,12 +104,22 @@ def builds_engine() -> bool:
 
 def required_groups(context: str | None) -> set[Group]:
     """What of the toolchain this machine has to build."""
-    groups = {Group.IMAGES}
+    groups = {Group.IMAGES, *addon_groups()}
     if builds_engine():
         groups.add(Group.PULUMI)
     if not context:
         groups.add(Group.CLUSTER)
     return groups
+
+
+def addon_groups(stack: str = STACK) -> set[Group]:
+    """What of the toolchain the stack's add-ons need, from its file, as the program will read it."""
+    addons = stack_config(stack).get("slipway:addons") or {}
+    return {
+        group
+        for group, by_default in ((Group.MONITORING, True), (Group.KSERVE, False), (Group.KEDA, False))
+        if (addons.get(group) or {}).get("enabled", by_default)
+    }
 
 
 def prepare(groups: set[Group], steps: Steps) -> None:

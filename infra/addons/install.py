@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infra import names
+from infra.addons.custom_metrics import CustomMetrics, CustomMetricsArgs
 from infra.addons.istio import Istio, IstioArgs
 from infra.addons.mlflow import MlflowServer, MlflowServerArgs
-from infra.outputs import AddonOutputs, PlatformOutputs
+from infra.addons.monitoring import Prometheus, PrometheusArgs
+from infra.outputs import AddonOutputs, Gateway, Monitoring, PlatformOutputs
+from infra.telemetry.alerts import Objective
 
 if TYPE_CHECKING:
     from infra.config.stack import StackConfig
@@ -28,4 +31,27 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         platform=platform,
         gateway=gateway,
     )
-    return AddonOutputs(gateway=gateway, mlflow=MlflowServer(names.MLFLOW, mlflow_args).mlflow)
+    return AddonOutputs(
+        gateway=gateway,
+        mlflow=MlflowServer(names.MLFLOW, mlflow_args).mlflow,
+        monitoring=monitor(config, platform, gateway),
+    )
+
+
+def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) -> Monitoring | None:
+    """Prometheus and the metrics API that scales by it, where the stack wants them."""
+    if not config.addons.monitoring.enabled:
+        return None
+    args = PrometheusArgs(
+        config=config.addons.monitoring,
+        image=config.images["prometheus"],
+        objectives=[Objective(model=name) for name in config.models],
+        namespaces=platform.namespaces,
+        gateway=gateway,
+    )
+    monitoring = Prometheus(names.PROMETHEUS, args).monitoring
+    metrics_args = CustomMetricsArgs(
+        image=config.images["prometheus-adapter"], monitoring=monitoring, namespaces=platform.namespaces
+    )
+    CustomMetrics(names.PROMETHEUS_ADAPTER, metrics_args)
+    return monitoring

@@ -50,6 +50,9 @@ ISTIOD_ENV = {
 INSTALL_SECONDS = 300
 """Time for a chart's pods to become ready, image start included."""
 
+RELEASE_STATS = r"cluster\.outbound.*(upstream_rq_time|upstream_rq_[0-9]+|upstream_rq_[1-5]xx|membership_total)"
+"""Of Envoy's statistics, those that monitoring reads: answers by code, their time, pods behind each Service."""
+
 GATEWAY_SELECTOR = {"istio": names.INGRESS.removeprefix("istio-")}
 """Labels that the gateway's chart puts on its pods."""
 
@@ -166,8 +169,12 @@ def gateway_values(node_port: int, image: str) -> Manifest:
         "service": {"type": "NodePort", "ports": ports},
         "autoscaling": {"enabled": False},
         "replicaCount": 1,
-        # istiod injects the image; naming it here too rolls the pods when it changes.
-        "podAnnotations": {"sidecar.istio.io/proxyImage": image},
+        "podAnnotations": {
+            # istiod injects the image; naming it here too rolls the pods when it changes.
+            "sidecar.istio.io/proxyImage": image,
+            # What became of the requests to each release; Istio leaves the statistics of clusters out.
+            "sidecar.istio.io/statsInclusionRegexps": RELEASE_STATS,
+        },
         # Said here, because the chart's placeholder image has no tag and would default to pulling it always.
         "imagePullPolicy": "IfNotPresent",
         "resources": workloads.resources(cpu="100m", cpu_limit="2", memory="256Mi"),
@@ -197,8 +204,7 @@ def istiod_policy(system: pulumi.Input[str], ingress: pulumi.Input[str]) -> Mani
             network.flow("from", [], [WEBHOOK_PORT]),
             network.flow("from", [network.namespace_peer(ingress)], [*XDS_PORTS, MONITORING_PORT]),
         ],
-        # The API server's address differs from cluster to cluster; its ports are these two.
-        egress=[network.flow("to", [], [443, 6443])],
+        egress=[network.flow("to", [], network.API_SERVER_PORTS)],
     )
 
 

@@ -1,6 +1,8 @@
-"""What is installed on a platform before any model: the registry and the mesh."""
+"""What is installed on a platform before any model: the registry, the mesh, what watches and what scales."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 from pydantic import Field
 
@@ -25,6 +27,47 @@ class IstioConfig(ConfigModel):
     Default: the one that the toolchain recorded in `build/toolchain.json`."""
 
 
+class MonitoringConfig(ConfigModel):
+    """Prometheus, its alerts and the metrics that releases scale by."""
+
+    enabled: bool = True
+    """Whether it is installed. Rollouts that judge by metrics, and scaling by requests, need it."""
+
+    scrape_seconds: Annotated[int, Field(ge=1, le=60)] = 2
+    """Time between two scrapes. Verdicts of a rollout see a failure after four of them; one scrape costs a replica
+    some milliseconds."""
+
+    retention_hours: Annotated[int, Field(ge=26, le=8760)] = 48
+    """How long samples are kept; a day's error budget and the scores of the day before need 26 hours."""
+
+    memory: Quantity = "300Mi"
+    """Memory of Prometheus: some 100 MB, and 10 KB for each series; a replica has two hundred."""
+
+    volume: Quantity = "2Gi"
+    """Size of its volume: a replica writes some 15 MB a day at a scrape every two seconds."""
+
+
+class KserveConfig(ConfigModel):
+    """KServe's controller, for models with `runtime: kserve`."""
+
+    enabled: bool = False
+    """Whether it is installed."""
+
+    charts: str | None = None
+    """Directory with KServe's Helm charts (`kserve-crd`, `kserve-resources`).
+    Default: the one that the toolchain recorded in `build/toolchain.json`."""
+
+
+class KedaConfig(ConfigModel):
+    """KEDA, for models that scale to zero or by what no pod measures."""
+
+    enabled: bool = False
+    """Whether it is installed."""
+
+    charts: str | None = None
+    """Directory with KEDA's Helm chart. Default: the one that the toolchain recorded in `build/toolchain.json`."""
+
+
 class AddonsConfig(ConfigModel):
     """Settings of the add-ons; each has a default that works."""
 
@@ -33,3 +76,12 @@ class AddonsConfig(ConfigModel):
 
     istio: IstioConfig = Field(default_factory=IstioConfig)
     """The mesh."""
+
+    monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig)
+    """Prometheus and what it feeds."""
+
+    kserve: KserveConfig = Field(default_factory=KserveConfig)
+    """KServe."""
+
+    keda: KedaConfig = Field(default_factory=KedaConfig)
+    """KEDA."""

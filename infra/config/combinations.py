@@ -14,6 +14,7 @@ from infra.config.problems import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from infra.config.addons import AddonsConfig
     from infra.config.models import RealtimeModelConfig
 
 
@@ -26,9 +27,9 @@ class Refused(NamedTuple):
     remedy: str
 
 
-def refusals(name: str, model: RealtimeModelConfig) -> list[str]:
+def refusals(name: str, model: RealtimeModelConfig, addons: AddonsConfig) -> list[str]:
     """One line for each combination of a model that would silently do nothing, or something else."""
-    found = [*_shadow(model), *_scaling(model), *_runtime(name, model)]
+    found = [*_shadow(model), *_scaling(model), *_runtime(name, model), *_needs(model, addons)]
     return [
         f"{PROJECT}:models.{name}.{each.key}: {shown(each.value)} → {each.rule} → {each.remedy}"
         for each in found
@@ -89,3 +90,15 @@ def _runtime(name: str, model: RealtimeModelConfig) -> Iterator[Refused]:
                 yield Refused(f"releases.{release}", release, rule, "shorten the model's name or the release's")
     if model.knative and model.scaling.model_fields_set & {"up", "down"}:
         yield Refused("scaling", "up, down", "Knative has its own pace", "drop them, or use kserve.mode standard")
+
+
+def _needs(model: RealtimeModelConfig, addons: AddonsConfig) -> Iterator[Refused]:
+    if model.runtime == "kserve" and not addons.kserve.enabled:
+        yield Refused(
+            "runtime", model.runtime, "needs KServe in the cluster", "set addons.kserve.enabled, or runtime deployment"
+        )
+    if model.scaling.automatic and model.scaling.requests_per_second and not addons.monitoring.enabled:
+        yield Refused(
+            "scaling.requestsPerSecond", model.scaling.requests_per_second, "is measured by the monitoring add-on",
+            "set addons.monitoring.enabled, or scale by `cpu`",
+        )  # fmt: skip

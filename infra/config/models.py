@@ -159,7 +159,7 @@ class MirrorConfig(ConfigModel):
     more load for it."""
 
 
-class KserveConfig(ConfigModel):
+class KserveRuntimeConfig(ConfigModel):
     """What only KServe has."""
 
     mode: Literal["standard", "knative"] = "standard"
@@ -185,7 +185,7 @@ class RealtimeModelConfig(ConfigModel):
     runtime: Literal["deployment", "kserve"] = "deployment"
     """What runs the releases; what callers see is the same."""
 
-    kserve: KserveConfig | None = None
+    kserve: KserveRuntimeConfig | None = None
     """Settings of `runtime: kserve`."""
 
     releases: Annotated[dict[ReleaseName, ReleaseConfig], Field(min_length=1)]

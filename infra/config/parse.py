@@ -45,7 +45,7 @@ def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
         config = StackConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(problems.render(error, stack_schema())) from None
-    refused = [line for name, model in config.models.items() for line in refusals(name, model)]
+    refused = [line for name, model in config.models.items() for line in refusals(name, model, config.addons)]
     if refused:
         raise ConfigError(refused)
     return _complete(config, records)
@@ -89,4 +89,10 @@ def needed_images(config: StackConfig) -> tuple[str, ...]:
     """Names of the images that the configuration deploys."""
     releases = [release for model in config.models.values() for release in model.releases.values()]
     inference = ("inference",) if any(release.image is None for release in releases) else ()
-    return ("mlflow", "object-store", "istiod", "istio-proxy", *inference)
+    wanted = {
+        ("prometheus", "prometheus-adapter"): config.addons.monitoring.enabled,
+        ("kserve",): config.addons.kserve.enabled,
+        ("keda",): config.addons.keda.enabled,
+    }
+    addons = [name for images, enabled in wanted.items() if enabled for name in images]
+    return ("mlflow", "object-store", "istiod", "istio-proxy", *addons, *inference)

@@ -11,7 +11,17 @@ from infra.config.base import ConfigModel, HttpUrl, ImageRef, ModelName
 from infra.config.models import ModelConfig  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.platform import PlatformConfig  # noqa: TC001
 
-ImageName: TypeAlias = Literal["inference", "mlflow", "object-store", "istiod", "istio-proxy"]
+ImageName: TypeAlias = Literal[
+    "inference",
+    "mlflow",
+    "object-store",
+    "istiod",
+    "istio-proxy",
+    "prometheus",
+    "prometheus-adapter",
+    "kserve",
+    "keda",
+]
 """Images that this repository builds (`slipway images build`)."""
 
 

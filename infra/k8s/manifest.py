@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pulumi_kubernetes import apiextensions, apps, autoscaling, batch, core, networking, policy
+from pulumi_kubernetes import apiextensions, apiregistration, apps, autoscaling, batch, core, networking, policy, rbac
 
 from infra import names
 
@@ -32,6 +32,11 @@ _KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
     ("autoscaling/v2", "HorizontalPodAutoscaler"): autoscaling.v2.HorizontalPodAutoscaler,
     ("batch/v1", "Job"): batch.v1.Job,
     ("networking.k8s.io/v1", "NetworkPolicy"): networking.v1.NetworkPolicy,
+    ("apiregistration.k8s.io/v1", "APIService"): apiregistration.v1.APIService,
+    ("rbac.authorization.k8s.io/v1", "Role"): rbac.v1.Role,
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): rbac.v1.RoleBinding,
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): rbac.v1.ClusterRole,
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): rbac.v1.ClusterRoleBinding,
     ("policy/v1", "PodDisruptionBudget"): policy.v1.PodDisruptionBudget,
 }
 

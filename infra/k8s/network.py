@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 DNS_PORT = 53
 
+API_SERVER_PORTS = (443, 6443)
+"""The API server's address differs from cluster to cluster; its ports are these two."""
+
 Labels = Mapping[str, str]
 
 

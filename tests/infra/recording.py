@@ -33,11 +33,18 @@ RECORDS = BuildRecords(
             ("object-store", "3"),
             ("istiod", "4"),
             ("istio-proxy", "5"),
+            ("prometheus", "6"),
+            ("prometheus-adapter", "7"),
+            ("kserve", "8"),
+            ("keda", "9"),
         )
     },
     istio_charts="/istio/manifests/charts",
 )
 """What the tools would have recorded."""
+
+CERTIFICATE = {"certificate": "generated-certificate", "key": "generated-key", "ca": "generated-authority"}
+"""What every `ServingCertificate` turns out to be."""
 
 GENERATED = "generated-secret"
 """What every `RandomSecret` turns out to be."""
@@ -87,6 +94,8 @@ class EngineLikeMocks(pulumi_mocks.Mocks):
         state = dict(args.inputs)
         if args.typ.endswith(":RandomSecret"):
             state["result"] = GENERATED
+        if args.typ.endswith(":ServingCertificate"):
+            state |= CERTIFICATE
         return f"{args.name}-id" if args.custom else None, state
 
 

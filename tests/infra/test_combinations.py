@@ -73,7 +73,18 @@ REFUSED = {
         f"{'m' * 40}-averylongreleasename-predictor, and a name has at most 63 characters → "
         "shorten the model's name or the release's",
     ),
+    "KServe where there is none": (
+        {"runtime": "kserve"},
+        'runtime: "kserve" → needs KServe in the cluster → set addons.kserve.enabled, or runtime deployment',
+    ),
+    "requests that nobody measures": (
+        {"scaling": {"max": 4, "requestsPerSecond": 10}},
+        "scaling.requestsPerSecond: 10.0 → is measured by the monitoring add-on → "
+        "set addons.monitoring.enabled, or scale by `cpu`",
+    ),
 }
+NOTHING = {"kserve": {"enabled": False}, "monitoring": {"enabled": False}}
+EVERYTHING = {"kserve": {"enabled": True}, "monitoring": {"enabled": True}}
 
 ACCEPTED = {
     "a shadow without weight": {"shadow": "v2"},
@@ -87,9 +98,9 @@ ACCEPTED = {
 }
 
 
-def problems(keys, name="fraud"):
+def problems(keys, name="fraud", addons=EVERYTHING):
     with pytest.raises(ConfigError) as raised:
-        stack(models={name: realtime(**{"releases": RELEASES, **keys})})
+        stack(addons=addons, models={name: realtime(**{"releases": RELEASES, **keys})})
     return raised.value.problems
 
 
@@ -97,12 +108,13 @@ def problems(keys, name="fraud"):
 def test_what_would_do_nothing_is_refused_with_its_key_and_the_remedy(case):
     keys, problem = REFUSED[case]
     name = "m" * 40 if "too long" in case else "fraud"
-    assert f"slipway:models.{name}.{problem}" in problems(keys, name)
+    addons = NOTHING if "where there is none" in case or "nobody measures" in case else EVERYTHING
+    assert f"slipway:models.{name}.{problem}" in problems(keys, name, addons)
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_what_works_is_accepted(case):
-    assert stack(models={"fraud": realtime(**{"releases": RELEASES, **ACCEPTED[case]})})
+    assert stack(addons=EVERYTHING, models={"fraud": realtime(**{"releases": RELEASES, **ACCEPTED[case]})})
 
 
 def test_every_refusal_has_a_case():

@@ -135,7 +135,11 @@ def test_an_image_that_was_not_built_is_named_with_the_command_that_builds_it(mi
         images={name: ref for name, ref in RECORDS.images.items() if name != missing},
         istio_charts=RECORDS.istio_charts,
     )
-    values = {"slipway:platform": '{"kind":"local"}', "slipway:models": json.dumps({"m": realtime()})}
+    values = {
+        "slipway:platform": '{"kind":"local"}',
+        "slipway:addons": '{"kserve": {"enabled": true}, "keda": {"enabled": true}}',
+        "slipway:models": json.dumps({"m": realtime()}),
+    }
     with pytest.raises(ConfigError) as raised:
         parse(values, records)
     assert raised.value.problems == [

@@ -14,7 +14,7 @@ PREVIEW = pytest.mark.parametrize("preview", [False, True], ids=["update", "prev
 
 
 def deployed(model=None, *, preview=False, name="fraud"):
-    config = stack(models={name: model or realtime()})
+    config = stack(models={name: model or realtime()}, addons={"kserve": {"enabled": True}})
     return record(lambda: deploy(config, resolve_without_registry), preview=preview)
 
 
@@ -309,7 +309,7 @@ def test_under_kserve_a_release_is_an_inference_service_behind_the_same_routes(p
     assert predictor["labels"] == pod["metadata"]["labels"], "our Service selects by them"
     assert predictor["securityContext"] == pod["spec"]["securityContext"]
     container = pod["spec"]["containers"][0]
-    assert predictor["model"]["env"] == container["env"]
+    assert [each["name"] for each in predictor["model"]["env"]] == [each["name"] for each in container["env"]]
     assert predictor["model"]["image"] == container["image"]
     assert predictor["model"]["resources"] == container["resources"]
     runtime = recorded.one("ServingRuntime", "fraud")["spec"]["containers"][0]

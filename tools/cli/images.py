@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tools import paths
+from tools import environment, paths
 from tools.cli.cluster import Name
 from tools.cluster import layout as names
 from tools.cluster import lifecycle
@@ -30,8 +30,9 @@ def build_command(
 ) -> None:
     """Build what is not in the cache yet and write build/images.json, which the stack deploys from."""
     steps = Steps(record=paths.BUILD / "steps.json")
-    toolchain.ensure({Group.IMAGES}, steps)
-    print(json.dumps(builder.build(steps, base=base, only=set(only or ())), indent=2))
+    groups = {Group.IMAGES, *environment.addon_groups()}
+    toolchain.ensure(groups, steps)
+    print(json.dumps(builder.build(steps, groups, base=base, only=set(only or ())), indent=2))
 
 
 @app.command("load")

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from tools import paths
 from tools.images import store
 from tools.steps import Step, StepError, Steps
 from tools.toolchain.build import binary, share
+from tools.toolchain.recipes import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,8 @@ class Image:
     shared: tuple[tuple[str, str], ...] = ()
     """(recipe, file below its artifact's `share`)."""
     uses_base: bool = True
+    group: Group = field(default=Group.IMAGES, repr=False)
+    """Which part of the product it is for; only what a stack wants is built."""
 
 
 IMAGES: tuple[Image, ...] = (
@@ -69,6 +72,16 @@ IMAGES: tuple[Image, ...] = (
         estimate=20,
     ),
     Image(name="mlflow", extra="mlflow-server", estimate=60),
+    Image(name="prometheus", binaries=("prometheus",), uses_base=False, estimate=5, group=Group.MONITORING),
+    Image(
+        name="prometheus-adapter",
+        binaries=("prometheus-adapter",),
+        uses_base=False,
+        estimate=5,
+        group=Group.MONITORING,
+    ),
+    Image(name="kserve", binaries=("kserve",), uses_base=False, estimate=5, group=Group.KSERVE),
+    Image(name="keda", binaries=("keda", "keda-adapter"), uses_base=False, estimate=5, group=Group.KEDA),
     Image(
         name="inference",
         target="cpu-dependencies",
@@ -79,8 +92,8 @@ IMAGES: tuple[Image, ...] = (
 )
 
 
-def build(steps: Steps, *, base: str | None = None, only: set[str] | None = None) -> dict[str, str]:
-    """Build what is missing and return name → `slipway.local/<name>@sha256:…`, also written to `RECORD`.
+def build(steps: Steps, groups: set[Group], *, base: str | None = None, only: set[str] | None = None) -> dict[str, str]:
+    """Build what is missing of `groups` and return name → `slipway.local/<name>@sha256:…`, also written to `RECORD`.
 
     `base` stands for the Python base image; without it the machine's own `debootstrap` makes one, and
     where there is none the public image is used.
@@ -88,7 +101,7 @@ def build(steps: Steps, *, base: str | None = None, only: set[str] | None = None
     record = {}
     with _lock(), tempfile.TemporaryDirectory(prefix="slipway-image-") as scratch:
         for image in IMAGES:
-            if only and image.name not in only:
+            if image.group not in groups or (only and image.name not in only):
                 continue
             context = Path(scratch, image.name)
             _context(image, context)

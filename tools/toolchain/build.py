@@ -50,6 +50,7 @@ def key(recipe: Recipe) -> str:
     for name in sorted(path.name for path in folder.iterdir() if path.suffix in {".mod", ".sum", ".go"}):
         digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
     digest.update(repr((recipe, sorted(BUILD_ENVIRONMENT.items()))).encode())
+    digest.update(",".join(recipe.tags).encode())
     return digest.hexdigest()[:16]
 
 
@@ -149,7 +150,7 @@ def _build(recipe: Recipe, step: Step) -> None:
     step.run(["go", "mod", "download"], cwd=source, env=environment, log=log, remedy=remedy)
     for copy in recipe.copies:
         _copy(copy, source if copy.into_source else staging / "artifact", cwd=source, environment=environment)
-    flags = ["-trimpath", "-ldflags", " ".join(("-s -w", *recipe.ldflags))]
+    flags = ["-trimpath", f"-tags={','.join(recipe.tags)}", "-ldflags", " ".join(("-s -w", *recipe.ldflags))]
     target = staging / "artifact" / "bin"
     step.run(
         ["go", "build", *flags, "-o", f"{target}/", recipe.package], cwd=source, env=environment, log=log, remedy=remedy

@@ -6,7 +6,7 @@ copied into it, as they do not apply to a dependency.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 PULUMI_VERSION = "3.255.0"
@@ -22,6 +22,9 @@ class Group(StrEnum):
     PULUMI = "pulumi"
     CLUSTER = "cluster"
     IMAGES = "images"
+    MONITORING = "monitoring"
+    KSERVE = "kserve"
+    KEDA = "keda"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class Recipe:
     """Seconds for a cold build on two cores, download included."""
     package: str = "tool"
     """`tool`: what the go.mod's tool lines name; `.`: the main of the folder itself."""
+    tags: tuple[str, ...] = field(default=(), repr=False)
+    """Build tags. Outside the representation, so that what has none keeps its key in the cache."""
     ldflags: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
     rename: tuple[tuple[str, str], ...] = ()
@@ -145,4 +150,21 @@ RECIPES: tuple[Recipe, ...] = (
         ),
     ),
     Recipe(name="versitygw", group=Group.IMAGES, binaries=("versitygw",), estimate=75),
+    Recipe(
+        name="prometheus",
+        group=Group.MONITORING,
+        binaries=("prometheus",),
+        estimate=150,
+        # Twenty clouds' ways to find what to scrape would take as long again; Debian's package lacks the one that is
+        # needed. The web pages, which are not in the module, are left out.
+        tags=("remove_all_sd", "enable_kubernetes_sd"),
+        ldflags=("-X github.com/prometheus/common/version.Version=3.14.0",),
+    ),
+    Recipe(
+        name="prometheus-adapter",
+        group=Group.MONITORING,
+        binaries=("prometheus-adapter",),
+        estimate=120,
+        rename=(("adapter", "prometheus-adapter"),),
+    ),
 )

@@ -1,0 +1,99 @@
+"""What Prometheus scrapes: every pod of the models' namespace that is a release's, and the gateway."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from infra import names
+from infra.telemetry.queries import GATEWAY_JOB, GATEWAY_METRICS, MODELS_JOB
+from services.contract import HTTP_PORT, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GATEWAY_METRICS_PORT = 15090
+"""Where Istio's bootstrap has Envoy serve its metrics."""
+
+EVALUATION_SECONDS = 15
+"""Between two evaluations of the rules: quick beside the five minutes of the shortest window."""
+
+RELEASE_OF_CLUSTER = (
+    rf"outbound\|\d+\|[^|]*\|(.+)-([a-z0-9]+)\.{re.escape(names.MODELS_NAMESPACE)}\.svc\.cluster\.local"
+)
+"""Model and release in Envoy's name of a release's Service; a release's name has no hyphen, so it splits one way."""
+
+
+def prometheus_config(scrape_seconds: int) -> dict[str, Any]:
+    """Prometheus' configuration file; the rules lie beside it."""
+    return {
+        "global": {
+            "scrape_interval": f"{scrape_seconds}s",
+            "scrape_timeout": f"{scrape_seconds}s",
+            "evaluation_interval": f"{EVALUATION_SECONDS}s",
+        },
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [
+            {"job_name": MODELS_JOB, **_pods(names.MODELS_NAMESPACE), **MODELS_SCRAPE, "relabel_configs": MODELS_PODS},
+            {
+                "job_name": GATEWAY_JOB,
+                **_pods(names.INGRESS_NAMESPACE),
+                **GATEWAY_SCRAPE,
+                "relabel_configs": GATEWAY_PODS,
+            },
+        ],
+    }
+
+
+def _pods(namespace: str) -> dict[str, Any]:
+    return {"kubernetes_sd_configs": [{"role": "pod", "namespaces": {"names": [namespace]}}]}
+
+
+def _meta(label: str) -> str:
+    """Service discovery's name of a pod's label."""
+    return f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', label)}"
+
+
+def _keep(source: str, pattern: str) -> Mapping[str, Any]:
+    return {"action": "keep", "source_labels": [source], "regex": pattern}
+
+
+def _label(source: str, target: str) -> Mapping[str, Any]:
+    return {"source_labels": [source], "target_label": target}
+
+
+RUNS = {"action": "drop", "source_labels": ["__meta_kubernetes_pod_phase"], "regex": "Succeeded|Failed"}
+PLACE = (
+    _label("__meta_kubernetes_namespace", "namespace"),
+    _label("__meta_kubernetes_pod_name", "pod"),
+)
+
+MODELS_PODS = [
+    RUNS,
+    _keep(_meta(names.LABEL_RELEASE), ".+"),
+    _keep("__meta_kubernetes_pod_container_port_number", str(HTTP_PORT)),
+    *PLACE,
+    _label(_meta(names.LABEL_MODEL), "model"),
+    _label(_meta(names.LABEL_RELEASE), "release"),
+]
+"""One target for each pod of a release, by its HTTP port."""
+
+MODELS_SCRAPE = {
+    "metrics_path": str(Route.METRICS),
+    # The service's own `model` and `release` stand: a process may serve several models.
+    "honor_labels": True,
+}
+
+GATEWAY_PODS = [RUNS, _keep("__meta_kubernetes_pod_container_port_number", str(GATEWAY_METRICS_PORT)), *PLACE]
+
+GATEWAY_SCRAPE = {
+    "metrics_path": "/stats/prometheus",
+    "metric_relabel_configs": [
+        _keep("__name__", "|".join(GATEWAY_METRICS)),
+        _keep("cluster_name", RELEASE_OF_CLUSTER),
+        *(
+            {"source_labels": ["cluster_name"], "regex": RELEASE_OF_CLUSTER, "replacement": group, "target_label": name}
+            for name, group in (("model", "$1"), ("release", "$2"))
+        ),
+    ],
+}

@@ -163,6 +163,20 @@ class Metric(StrEnum):
     """Counter: times that a model was taken out of memory to make room."""
 
 
+SERVING_METRICS = (
+    Metric.REQUESTS,
+    Metric.LATENCY,
+    Metric.IN_FLIGHT,
+    Metric.REQUEST_RATE,
+    Metric.PREDICTED_ROWS,
+    Metric.BATCH_ROWS,
+    Metric.BATCH_SECONDS,
+    Metric.QUEUE_WAIT,
+    Metric.MODEL_LOAD,
+    Metric.MODEL_MEMORY,
+)
+"""Metrics that every model has once it has answered; the others come with what they count."""
+
 VERSION_HEADER = "x-model-version"
 """Request header that selects a release by name; answers carry the release that served them."""
 

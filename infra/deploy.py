@@ -24,7 +24,8 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
 
     References are resolved first: a model that does not exist stops the update before it starts.
     """
-    resolved = resolver(config.models, config.registry.url or f"{gateway_url(config)}{names.MLFLOW_PATH}")
+    registry = config.registry.url or f"{gateway_url(config)}{names.MLFLOW_PATH}"
+    resolved = resolver(config.models, registry)
     platform = provision(config)
     addons = install(config, platform)
     image = config.images.get("inference")
@@ -36,6 +37,10 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
             image=image,
             namespaces=platform.namespaces,
             addons=addons,
+            gate=config.evidence,
+            production=config.production,
+            checklist=config.checklist,
+            registry=registry,
         )
         endpoints[name] = RealtimeModel(name, args).endpoint
     outputs = {"endpoints": endpoints, "gateway": addons.gateway.url, "mlflow": addons.mlflow.public_url}

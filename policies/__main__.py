@@ -13,24 +13,25 @@ from pulumi_policy import (
 )
 
 from policies.rules import RULES
+from policies.rules.rule import ADVICE
 
 if TYPE_CHECKING:
-    from policies.rules.rule import Rule
+    from policies.rules.rule import Level, Rule
 
 
-def policy(rule: Rule) -> ResourceValidationPolicy:
-    """A rule in the engine's terms."""
+def policy(rule: Rule, level: Level) -> ResourceValidationPolicy:
+    """A rule at one of its levels in the engine's terms, where a policy has one level alone."""
 
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-        for violation in rule.violations(args.resource_type, args.props):
+        for violation in rule.violations(args.resource_type, args.props, level):
             report(violation, None)
 
     return ResourceValidationPolicy(
-        name=rule.name,
+        name=rule.name if level == "mandatory" else f"{rule.name}{ADVICE}",
         description=rule.description,
-        enforcement_level=EnforcementLevel(rule.level),
+        enforcement_level=EnforcementLevel(level),
         validate=validate,
     )
 
 
-PolicyPack(name="slipway", policies=[policy(rule) for rule in RULES])
+PolicyPack(name="slipway", policies=[policy(rule, level) for rule in RULES for level in rule.levels])

@@ -166,6 +166,20 @@ class Metric(StrEnum):
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Buckets of `Metric.LATENCY`, in seconds. 50 ms, the usual objective, is one, so that its share is exact."""
 
+SERVING_METRICS = (
+    Metric.REQUESTS,
+    Metric.LATENCY,
+    Metric.IN_FLIGHT,
+    Metric.REQUEST_RATE,
+    Metric.PREDICTED_ROWS,
+    Metric.BATCH_ROWS,
+    Metric.BATCH_SECONDS,
+    Metric.QUEUE_WAIT,
+    Metric.MODEL_LOAD,
+    Metric.MODEL_MEMORY,
+)
+"""Metrics that every model has once it has answered; the others come with what they count."""
+
 VERSION_HEADER = "x-model-version"
 """Request header that selects a release by name; answers carry the release that served them."""
 

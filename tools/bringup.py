@@ -6,6 +6,8 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +64,7 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
             with steps.step("pulumi up: platform", estimate=60):
                 _up_without_models(found)
         with steps.step("example model: train, evaluate, register", estimate=20):
-            _register_example(registry)
+            _bring_in_example(registry, steps)
         loaded.result()
     with steps.step("pulumi up: stack local", estimate=45):
         found.pulumi("up", "--yes", "--skip-preview")
@@ -109,10 +111,24 @@ def _up_without_models(found: Environment) -> None:
         found.pulumi("up", "--yes", "--skip-preview", "--config-file", str(path))
 
 
-def _register_example(registry: str) -> None:
-    models = environment.stack_config(environment.STACK).get("slipway:models") or {}
-    if example.NAME not in models:
+def _bring_in_example(registry: str, steps: Steps) -> None:
+    """Train and register the example where the stack deploys it, and evaluate it unless it has fresh evidence."""
+    config = environment.stack_config(environment.STACK)
+    if example.NAME not in (config.get("slipway:models") or {}):
         return
     version = example.register(registry)
     measured = ", ".join(f"{name} {value:.4g}" for name, value in sorted(version.metrics.items()))
     print(f"{version.uri} {'registered' if version.created else 'is registered'}: {measured}", flush=True)
+    # torch and MLflow: seconds that no other command should pay for.
+    from tools.evaluation.evaluate import QUICK, evaluate  # noqa: PLC0415
+    from tools.evaluation.record import is_fresh, read, record  # noqa: PLC0415
+    from tools.evaluation.stack import demands  # noqa: PLC0415
+
+    demanded = demands(config, version.name, version.version, version.aliases)
+    if is_fresh(read(registry, version), version, timedelta(days=demanded.max_age_days)):
+        return
+    plan = replace(QUICK, bounds=demanded.bounds, settings=demanded.settings)
+    evidence = evaluate(registry, version, plan, steps)
+    record(registry, evidence)
+    failing = ", ".join(verdict.item for verdict in evidence.verdicts if not verdict.passed)
+    print(f"{version.uri} evaluated: " + (f"{failing} failed" if failing else "every item passed"), flush=True)

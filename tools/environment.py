@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,6 +19,9 @@ from tools.steps import StepError, Steps
 from tools.toolchain import build as toolchain
 from tools.toolchain.recipes import KUBERNETES_PROVIDER_VERSION, Group
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 STACK = "local"
 STACKS = paths.PROJECT / "stacks"
 PROJECT_NAME = "slipway"
@@ -27,6 +30,19 @@ KEEP_ANNOTATION = '  annotations:\n    "helm.sh/resource-policy": keep\n'
 
 LOCAL_PASSPHRASE = "slipway-local"  # noqa: S105 guards nothing: see docs/adr/0005-local-state.md
 """Passphrase of the `local` stack, whose state lies beside the cluster's own keys on the same disk."""
+
+
+POLICY_PACK = ("--policy-pack", str(paths.PROJECT / "policies"))
+"""What every preview and update runs with."""
+
+JUDGED = frozenset({"preview", "pre", "up", "update"})
+"""Commands of `pulumi` that take a policy pack, by all their names."""
+
+
+def judged(arguments: Sequence[str]) -> list[str]:
+    """A `pulumi` command with our policy pack, where it is one that takes a pack."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    return [*arguments, *POLICY_PACK] if command in JUDGED else list(arguments)
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Environment:
 
     def pulumi(self, *arguments: str, stack: str = STACK, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Run `pulumi` on a stack, its output going to this process's own."""
-        argv = ["pulumi", *arguments, "--stack", stack]
+        argv = ["pulumi", *judged(arguments), "--stack", stack]
         done = subprocess.run(argv, cwd=paths.PROJECT, env={**os.environ, **self.variables}, check=False)
         if check and done.returncode != 0:
             raise StepError(f"`pulumi {' '.join(arguments)}` on stack {stack} failed: what it printed above says why")
@@ -161,6 +177,12 @@ def gateway_port(stack: str = STACK) -> int:
     if not isinstance(port, int):
         raise StepError(f"slipway:platform.gatewayPort: {port!r} → a port number → correct stacks/Pulumi.{stack}.yaml")
     return port
+
+
+def registry_url(stack: str = STACK) -> str:
+    """Address of the stack's model registry from this machine, as the program will read it."""
+    explicit = (stack_config(stack).get("slipway:registry") or {}).get("url")
+    return str(explicit) if explicit else f"http://127.0.0.1:{gateway_port(stack)}/mlflow"
 
 
 def stack_config(stack: str) -> dict[str, Any]:

@@ -19,6 +19,11 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway"
 
 
+def config() -> Path:
+    """What belongs to the user and to no checkout: the key that evaluations are signed with."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "slipway"
+
+
 def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file that is there complete or not at all, whenever this process is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,8 @@ class Standing:
     """What a rollback would bring back."""
     changed: bool
     """Whether this call moved it."""
+    settled: bool = True
+    """Whether the alias is where its log ends: a rollback refuses where somebody moved it by other means."""
 
 
 def promote(tracking_uri: str, name: str, version: str, alias: str = "champion") -> Standing:
@@ -88,6 +90,23 @@ def rollback(tracking_uri: str, name: str, alias: str = "champion") -> Standing:
 def history(tracking_uri: str, name: str) -> list[Entry]:
     """The log of a model, oldest first."""
     return _entries(client_of(tracking_uri), name)
+
+
+def standing(tracking_uri: str, name: str, alias: str = "champion") -> Standing | None:
+    """Where an alias stands, and what a rollback would bring back; None where it points nowhere. Changes nothing."""
+    client = client_of(tracking_uri)
+    at = _alias(client, name, alias)
+    if at is None:
+        return None
+    stack = replay(_entries(client, name), alias) or [at]
+    return Standing(
+        name=name,
+        alias=alias,
+        version=at,
+        previous=stack[-2] if len(stack) > 1 else None,
+        changed=False,
+        settled=stack[-1] == at,
+    )
 
 
 def replay(entries: Sequence[Entry], alias: str) -> list[str]:

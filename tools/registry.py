@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from infra.evidence.seal import TAG
 from services.contract import BUNDLE_DIGEST_TAG, DIGEST_TAG, directory_digest
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class RegisteredVersion:
     parameters: Mapping[str, str] = field(default_factory=dict)
     created: bool = False
     """Whether this call made it, or found it."""
+    evaluated: bool = False
+    """Whether evidence is recorded for it."""
 
     @property
     def uri(self) -> str:
@@ -138,6 +141,24 @@ def show_version(
             "→ `slipway models list` shows what is there"
         ) from error
     return _described(client, found, created=created)
+
+
+def find_version(tracking_uri: str, text: str) -> RegisteredVersion:
+    """The version that `NAME`, `NAME/VERSION` or `NAME@ALIAS` means; the newest where only the name is given."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    text = text.removeprefix("models:/")
+    name, at, alias = text.partition("@")
+    if not at:
+        name, _, version = text.partition("/")
+        return show_version(tracking_uri, name, version or None)
+    try:
+        found = client_of(tracking_uri).get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        raise RegistryError(
+            f"{text}: not in {tracking_uri} → an alias points at a version → `slipway models promote NAME/VERSION`"
+        ) from error
+    return show_version(tracking_uri, name, str(found.version))
 
 
 def client_of(tracking_uri: str) -> MlflowClient:
@@ -262,4 +283,5 @@ def _described(client: MlflowClient, version: ModelVersion, *, created: bool = F
         metrics=dict(run.metrics) if run else {},
         parameters=dict(run.params) if run else {},
         created=created,
+        evaluated=TAG in version.tags,
     )

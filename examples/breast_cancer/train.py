@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -215,8 +216,18 @@ def _write(  # the parts of a bundle
         for row, probability in zip(rows, probabilities, strict=True)
     ]
     _write_json(bundle / "golden.json", {"model": MODEL_NAME, "tolerance": 1e-6, "rows": answers})
+    _write_holdout(bundle / "holdout.csv", data)
     _write_json(bundle / "metrics.json", metrics)
     _write_json(bundle / "input_example.json", rows[:2])
+
+
+def _write_holdout(path: Path, data: Dataset) -> None:
+    """The holdout part, which `slipway models evaluate` finds by this name; the column `target` has the labels."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow([*data.names, "target"])
+        for row, label in zip(data.holdout.features.tolist(), data.holdout.labels.tolist(), strict=True):
+            table.writerow([*row, label])  # the shortest text that reads back as the same float
 
 
 def _write_json(path: Path, content: Any) -> None:

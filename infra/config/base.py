@@ -41,6 +41,7 @@ _DNS_LABEL = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 _ALPHANUMERIC = r"^[a-z0-9]+$"
 _HEADER = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_PUBLIC_KEY = r"^ed25519:[A-Za-z0-9+/]{43}=$"
 
 PATTERNS = {
     _QUANTITY: ("a Kubernetes quantity", 'write cores as "250m" or "2", bytes as "512Mi" or "1Gi"'),
@@ -50,6 +51,7 @@ PATTERNS = {
     _ALPHANUMERIC: ("lower-case letters and digits", "drop everything else, hyphens too"),
     _HEADER: ("the name of a header in lower case", "use a-z, 0-9 and inner hyphens"),
     _VARIABLE: ("the name of an environment variable", "use letters, digits and underscores"),
+    _PUBLIC_KEY: ("an Ed25519 public key", "write ed25519:<base64>, as `slipway models signer` prints it"),
 }
 """What each pattern of the configuration means: rule and remedy, for errors."""
 
@@ -73,3 +75,6 @@ EnvName = Annotated[str, StringConstraints(pattern=_VARIABLE, max_length=128)]
 
 HeaderName = Annotated[str, StringConstraints(pattern=_HEADER, max_length=64)]
 """Name of a request header, in the lower case that the mesh compares."""
+
+PublicKey = Annotated[str, StringConstraints(pattern=_PUBLIC_KEY)]
+"""An Ed25519 public key: `ed25519:` and its 32 bytes in base64."""

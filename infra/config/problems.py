@@ -106,6 +106,12 @@ def _unnamed_rule(details: ErrorDetails) -> tuple[str, str]:
 _RULES: dict[str, Callable[[ErrorDetails], tuple[str, str]]] = {
     "string_type": lambda _: ("text", "put it in quotes"),
     "int_type": lambda _: ("a whole number", "write it without quotes or fraction"),
+    "bool_type": lambda _: ("true or false", "write it without quotes"),
+    "bool_parsing": lambda _: ("true or false", "write it without quotes"),
+    "float_type": lambda _: ("a number", "write it without quotes"),
+    "float_parsing": lambda _: ("a number", "write it in digits"),
+    "tuple_type": lambda _: ("a list", "write its entries below it, each after a hyphen"),
+    "greater_than": lambda details: (f"more than {_context(details)['gt']}", "raise it"),
     "int_parsing": lambda _: ("a whole number", "write it in digits"),
     "int_from_float": lambda _: ("a whole number", "drop the fraction"),
     "dict_type": lambda _: ("a map of keys to values", "indent its keys below it"),

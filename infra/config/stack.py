@@ -8,6 +8,7 @@ from pydantic import Field
 
 from infra.config.addons import AddonsConfig
 from infra.config.base import ConfigModel, HttpUrl, ImageRef, ModelName
+from infra.config.evidence import ChecklistConfig, EvidenceConfig
 from infra.config.models import ModelConfig  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.platform import PlatformConfig  # noqa: TC001
 
@@ -43,6 +44,15 @@ class StackConfig(ConfigModel):
 
     registry: RegistryConfig = Field(default_factory=RegistryConfig)
     """Where model references are resolved."""
+
+    production: bool = False
+    """Whether people depend on it: versions are then pinned, and releases with traffic have several replicas."""
+
+    evidence: EvidenceConfig = Field(default_factory=EvidenceConfig)
+    """What a release has to show before traffic reaches it."""
+
+    checklist: ChecklistConfig = Field(default_factory=ChecklistConfig)
+    """What has to hold after an update."""
 
     images: dict[ImageName, ImageRef] = Field(default_factory=dict)
     """Images by name. Default: those that `slipway images build` recorded in `build/images.json`."""

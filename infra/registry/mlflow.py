@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from infra.errors import RegistryError
+from infra.evidence.seal import TAG, Reading, read_seal, unseal
 from services.contract import artifact_digest
 
 if TYPE_CHECKING:
@@ -61,6 +62,24 @@ class MlflowRegistry:
 
     def digest(self, name: str, version: str) -> str:
         """Digest of a version's artifact, computed by reading every file of it once."""
+        root = self._root(name, version)
+        return artifact_digest((path.removeprefix(f"{root}/"), self._sha256(path)) for path in self._files(root))
+
+    def file(self, name: str, version: str, file_name: str) -> bytes | None:
+        """A file of a version's artifact, wherever in it; None where there is none of that name."""
+        root = self._root(name, version)
+        found = next((path for path in self._files(root) if path.rpartition("/")[2] == file_name), None)
+        if found is None:
+            return None
+        try:
+            response = self._client.get(f"{ARTIFACTS}/{quote(found)}")
+            response.raise_for_status()
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
+        return response.content
+
+    def _root(self, name: str, version: str) -> str:
+        """Where the proxy has a version's artifact."""
         answer = self._api("model-versions/get-download-uri", {"name": name, "version": version})
         location = urlsplit(str(answer["artifact_uri"]))
         if location.scheme != "mlflow-artifacts":
@@ -68,8 +87,27 @@ class MlflowRegistry:
                 f"{answer['artifact_uri']} → artifacts are read through MLflow's own proxy → "
                 "start the server with --serve-artifacts and register the version again"
             )
-        root = location.path.strip("/")
-        return artifact_digest((path.removeprefix(f"{root}/"), self._sha256(path)) for path in self._files(root))
+        return location.path.strip("/")
+
+    def evidence(self, version: Version) -> Reading | None:
+        """What was recorded about a version when it was evaluated, and whether it is what was sealed; None: nothing.
+
+        A seal whose file is gone or lies elsewhere is no error of the registry: it is evidence that proves nothing.
+        """
+        tag = version.tags.get(TAG)
+        if tag is None:
+            return None
+        sealed = read_seal(tag)
+        location = urlsplit(sealed.location) if sealed else None
+        if sealed is None or location is None or location.scheme != "mlflow-artifacts":
+            return Reading(document={}, tampered=f"tag {TAG} is no seal of a file in MLflow")
+        try:
+            response = self._client.get(f"{ARTIFACTS}/{quote(location.path.strip('/'))}")
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
+        if not response.is_success:
+            return Reading(document={}, tampered=f"{sealed.location} answers {response.status_code}")
+        return unseal(response.content, sealed)
 
     def _files(self, directory: str) -> Iterator[str]:
         # A listing names its entries relative to the directory that was asked for.
@@ -100,11 +138,7 @@ class MlflowRegistry:
         try:
             response = self._client.get(path, params=parameters)
         except httpx.HTTPError as error:
-            raise RegistryError(
-                f"{self._client.base_url} does not answer ({error or type(error).__name__}) → "
-                "model references are resolved before anything is deployed → bring the environment up (`make up`), "
-                "or set slipway:registry.url"
-            ) from error
+            raise self._silent(error) from error
         if response.is_success and response.headers.get("content-type", "").startswith("application/json"):
             return response
         code = _error_code(response)
@@ -113,6 +147,13 @@ class MlflowRegistry:
         raise RegistryError(
             f"{response.request.url} answered {response.status_code} {code or response.text[:100]!r} → "
             "an MLflow server is expected there → check slipway:registry.url"
+        )
+
+    def _silent(self, error: httpx.HTTPError) -> RegistryError:
+        return RegistryError(
+            f"{self._client.base_url} does not answer ({error or type(error).__name__}) → "
+            "model references are resolved before anything is deployed → bring the environment up (`make up`), "
+            "or set slipway:registry.url"
         )
 
 

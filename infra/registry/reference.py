@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.evidence.seal import Reading
 
 SCHEME = "models:/"
 
@@ -29,11 +33,18 @@ class ResolvedModel:
     version: str
     digest: str
     """`services.contract.artifact_digest` of the artifact."""
+    evidence: Reading | None = None
+    """What was measured when the version was evaluated; None where it never was."""
 
     @property
     def uri(self) -> str:
         """The pinned form, which no later alias can move."""
         return f"{SCHEME}{self.name}/{self.version}"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the stack file names the version itself, and no alias that can move."""
+        return self.reference == self.uri
 
 
 def parse_reference(text: str) -> Reference:

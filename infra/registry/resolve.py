@@ -15,6 +15,7 @@ from services.contract import DIGEST_TAG
 
 if TYPE_CHECKING:
     from infra.config.models import ModelConfig
+    from infra.evidence.seal import Reading
 
 Resolved: TypeAlias = Mapping[str, Mapping[str, ResolvedModel]]
 """By model, then by release."""
@@ -37,6 +38,9 @@ class Registry(Protocol):
 
     def digest(self, name: str, version: str) -> str:
         """Digest of a version's artifact."""
+
+    def evidence(self, version: Version) -> Reading | None:
+        """What was recorded about a version when it was evaluated."""
 
 
 def resolve(models: Mapping[str, ModelConfig], url: str) -> Resolved:
@@ -78,6 +82,7 @@ def _resolve_one(text: str, registry: Registry) -> ResolvedModel:
         name=reference.name,
         version=found.version,
         digest=found.tags.get(DIGEST_TAG) or registry.digest(reference.name, found.version),
+        evidence=registry.evidence(found),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.rules import namespaces, workloads
+from policies.rules import evidence, namespaces, production, workloads
 
 if TYPE_CHECKING:
     from policies.rules.rule import Rule
@@ -14,5 +14,9 @@ RULES: tuple[Rule, ...] = (
     workloads.RESOURCE_LIMITS,
     workloads.PROBES,
     workloads.RESTRICTED,
+    workloads.GPU_TOLERATION,
     namespaces.POD_SECURITY,
+    production.PINNED,
+    production.REPLICAS,
+    *evidence.RULES,
 )

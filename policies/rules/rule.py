@@ -1,4 +1,4 @@
-"""What a rule is: a pure function of one resource, and what people are told about it."""
+"""What a rule is: pure functions of one resource, and what people are told about it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ Properties: TypeAlias = Mapping[str, Any]
 Check: TypeAlias = Callable[[str, Properties], list[str]]
 """Violations of a resource of a type, each naming the part that is wrong; none for a resource it does not judge."""
 
+Level: TypeAlias = Literal["mandatory", "advisory"]
+
+ADVICE = "-advice"
+"""Ends the name under which the engine reports a rule's advice."""
+
+
+def _nothing(_: str, __: Properties) -> list[str]:
+    return []
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
@@ -23,9 +32,18 @@ class Rule:
     """What it demands and why, in a sentence."""
     remedy: str
     """What to do about a violation."""
-    check: Check
-    level: Literal["mandatory", "advisory"] = "mandatory"
+    check: Check = _nothing
+    """What blocks."""
+    advice: Check = _nothing
+    """What is told and blocks nothing: the same demand, where the stack or the resource makes it a wish."""
 
-    def violations(self, resource_type: str, properties: Properties) -> list[str]:
+    @property
+    def levels(self) -> dict[Level, Check]:
+        """Its checks by the level they are reported at; only those that it has."""
+        both: dict[Level, Check] = {"mandatory": self.check, "advisory": self.advice}
+        return {level: check for level, check in both.items() if check is not _nothing}
+
+    def violations(self, resource_type: str, properties: Properties, level: Level = "mandatory") -> list[str]:
         """Messages for people: what is wrong → what to do."""
-        return [f"{wrong} → {self.remedy}" for wrong in self.check(resource_type, properties)]
+        check = self.levels.get(level, _nothing)
+        return [f"{wrong} → {self.remedy}" for wrong in check(resource_type, properties)]

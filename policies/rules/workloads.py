@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 BY_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
+GPU = "nvidia.com/gpu"
+
 LONG_RUNNING = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 """Kinds whose pods should never end; only they need probes."""
 
@@ -102,6 +104,19 @@ def _loose(shared: Properties, own: Properties) -> list[str]:
     return [wrong for wrong, is_so in checks.items() if is_so]
 
 
+def _gpu_toleration(resource_type: str, properties: Properties) -> list[str]:
+    pod = pod_spec(resource_type, properties)
+    tolerated = any(
+        each.get("effect") in {None, "NoSchedule"} and each.get("key") in {GPU, None}
+        for each in (pod or {}).get("tolerations") or []
+    )
+    return [
+        f"container {name} has a {GPU} limit and its pod no toleration"
+        for name, container in containers(pod)
+        if (((container.get("resources") or {}).get("limits") or {}).get(GPU)) and not tolerated
+    ]
+
+
 IMAGE_BY_DIGEST = Rule(
     name="image-by-digest",
     description="Images are named by digest: a tag can move, and what runs would then not be what was tested.",
@@ -128,4 +143,11 @@ RESTRICTED = Rule(
     description="Every container runs under the restricted Pod Security Standard with a read-only root file system.",
     remedy="use infra.k8s.security's contexts",
     check=_restricted,
+)
+
+GPU_TOLERATION = Rule(
+    name="gpu-toleration",
+    description="A pod that asks for a GPU tolerates the taint of GPU nodes; else it waits forever.",
+    remedy=f"add a toleration of {GPU} with effect NoSchedule to the pod",
+    check=_gpu_toleration,
 )

@@ -64,6 +64,8 @@ class Registered:
 @dataclass
 class Recorded:
     resources: list[Registered] = field(default_factory=list)
+    hooks: list[pulumi.ResourceHook] = field(default_factory=list)
+    """Hooks that the program gave to the engine. Nothing calls them here."""
     outputs: Any = None
     """What the program returned; Outputs inside are resolved, or None where unknown."""
 
@@ -155,7 +157,15 @@ def _record(program: Callable[[], Any], *, preview: bool) -> Recorded:
 
         return pulumi.Output.from_input(program()).apply(keep, run_with_unknowns=True)
 
-    run()
+    def keep_hook(hook: pulumi.ResourceHook) -> asyncio.Future[None]:
+        recorded.hooks.append(hook)
+        known = asyncio.get_event_loop().create_future()
+        known.set_result(None)
+        return known
+
+    # The mocks have no engine that could call back.
+    with mock.patch("pulumi.resource_hooks.register_resource_hook", keep_hook):
+        run()
     return recorded
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from infra.config.parse import parse
 from infra.deploy import deploy
-from policies.rules import RULES, namespaces, workloads
+from policies.rules import RULES, evidence, namespaces, production, workloads
+from policies.rules.models import REALTIME_MODEL
 from tests.golden.rendering import stack_values
 from tests.infra.recording import RECORDS, record, resolve_without_registry
 
@@ -121,8 +122,62 @@ def test_a_namespace_enforces_the_restricted_standard(labels, allowed):
     assert (namespaces.POD_SECURITY.violations("kubernetes:core/v1:Namespace", properties) == []) is allowed
 
 
+def on_gpu(tolerations):
+    limits = {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1"}
+    properties = deployment(resources={"requests": {"cpu": "1", "memory": "1Gi"}, "limits": limits})
+    properties["spec"]["template"]["spec"]["tolerations"] = tolerations
+    return properties
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "allowed"),
+    [
+        ([{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}], True),
+        ([{"key": "nvidia.com/gpu", "operator": "Exists"}], True),
+        ([{"operator": "Exists"}], True),
+        ([{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoExecute"}], False),
+        ([{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}], False),
+        (None, False),
+    ],
+)
+def test_a_pod_with_a_gpu_tolerates_the_taint_of_gpu_nodes(tolerations, allowed):
+    found = workloads.GPU_TOLERATION.violations(DEPLOYMENT, on_gpu(tolerations))
+    assert (found == []) is allowed
+
+
+def in_production(*, production=True, pinned=True, least=2, weight=100):
+    return {
+        "model": "fraud",
+        "traffic": {"v1": weight, "v2": 100 - weight},
+        "scaling": {"min": float(least)},
+        "gate": {"production": production},
+        "releases": {"v1": {"reference": "models:/fraud@champion", "uri": "models:/fraud/7", "pinned": pinned}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "properties", "allowed"),
+    [
+        (production.PINNED, in_production(), True),
+        (production.PINNED, in_production(pinned=False), False),
+        (production.PINNED, in_production(pinned=False, weight=0), False),
+        (production.PINNED, in_production(pinned=False, production=False), True),
+        (production.REPLICAS, in_production(), True),
+        (production.REPLICAS, in_production(least=1), False),
+        (production.REPLICAS, in_production(least=1, weight=0), True),
+        (production.REPLICAS, in_production(least=1, production=False), True),
+    ],
+)
+def test_production_names_versions_and_has_replicas(rule, properties, allowed):
+    found = rule.violations(REALTIME_MODEL, properties)
+    assert (found == []) is allowed
+    assert all("slipway:models.fraud.releases.v1" in line for line in found)
+
+
 def test_every_rule_has_a_violating_case_here():
-    judged = {rule.name for rule, _, _ in VIOLATIONS} | {namespaces.POD_SECURITY.name}
+    elsewhere = {rule.name for rule in evidence.RULES}  # test_evidence.py
+    parametrized = {production.PINNED.name, production.REPLICAS.name, workloads.GPU_TOLERATION.name}
+    judged = {rule.name for rule, _, _ in VIOLATIONS} | {namespaces.POD_SECURITY.name} | parametrized | elsewhere
     assert judged == {rule.name for rule in RULES}, "a rule that nothing violates proves nothing"
 
 

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tools import example
+from tools.cli import evaluation
+from tools.cli.registry import Format, Output, TrackingUri, failed, moment, reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
-    from tools.promotion import Standing
+    from infra.evidence.seal import Reading
+    from tools.promotion import Entry, Standing
     from tools.registry import RegisteredVersion
 
 app = typer.Typer(name="models", help="Train, register and look at models.", no_args_is_help=True)
 
 
-class Format(StrEnum):
-    """How a command prints."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-TrackingUri = Annotated[
-    str | None,
-    typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server that holds the registry."),
-]
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
+app.command()(evaluation.evaluate)
+app.command()(evaluation.signer)
 
 
 @app.command()
@@ -43,7 +34,7 @@ def train_example(
     output: Output = Format.TABLE,
 ) -> None:
     """Train the Breast Cancer Wisconsin example, evaluate it on its holdout, register it."""
-    uri = _reachable(tracking_uri)
+    uri = reachable(tracking_uri)
     version = example.register(uri, alias)
     _print_one(version, output)
 
@@ -51,7 +42,7 @@ def train_example(
 @app.command("list")
 def list_models(tracking_uri: TrackingUri = None, output: Output = Format.TABLE) -> None:
     """List the models of the registry with their newest versions."""
-    uri = _reachable(tracking_uri)
+    uri = reachable(tracking_uri)
     from tools.registry import list_versions  # noqa: PLC0415
 
     versions = list_versions(uri)
@@ -61,30 +52,42 @@ def list_models(tracking_uri: TrackingUri = None, output: Output = Format.TABLE)
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table("model", "version", "aliases", "registered", "digest")
+    table = Table("model", "version", "aliases", "registered", "digest", "evidence")
     for version in versions:
         table.add_row(
-            version.name, version.version, ", ".join(version.aliases), _date(version), version.digest[:19] or "none"
+            version.name,
+            version.version,
+            ", ".join(version.aliases),
+            _date(version),
+            version.digest[:19] or "none",
+            "recorded" if version.evaluated else "none",
         )
     Console().print(table if versions else f"no model is registered in {uri}: `slipway models train-example` makes one")
 
 
 @app.command()
 def show(
-    model: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="The newest version where none is named.")],
+    model: evaluation.Reference,
     tracking_uri: TrackingUri = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show one version: digests, aliases, metrics, parameters."""
-    uri = _reachable(tracking_uri)
-    from tools.registry import RegistryError, show_version  # noqa: PLC0415
+    """Show one version: digests, aliases, metrics, parameters, evidence; and where the model's aliases have been."""
+    uri = reachable(tracking_uri)
+    version = evaluation.found(uri, model)
+    from infra.evidence.checklist import Bounds, judge  # noqa: PLC0415
+    from tools.evaluation.record import read  # noqa: PLC0415
 
-    name, _, version = model.partition("/")
-    try:
-        found = show_version(uri, name, version or None)
-    except RegistryError as error:
-        raise _failed(str(error)) from error
-    _print_one(found, output)
+    reading = read(uri, version)
+    moves = promotion().history(uri, version.name)
+    if output is Format.JSON:
+        more = {"evidence": reading and reading.plain(), "promotions": [asdict(entry) for entry in moves]}
+        print(json.dumps({**_plain(version), **more}, indent=1))
+        return
+    _print_one(version, output)
+    print(_evidence(reading, version))
+    if reading is not None and reading.document:
+        evaluation.print_verdicts("against no stack's bounds", judge(reading.document, Bounds()))
+    _print_history(version.name, moves)
 
 
 Alias = Annotated[str, typer.Option(help="The alias that releases follow.")]
@@ -98,10 +101,10 @@ def promote(
     output: Output = Format.TABLE,
 ) -> None:
     """Point an alias at a version, and remember where it pointed before."""
-    uri = _reachable(tracking_uri)
+    uri = reachable(tracking_uri)
     name, _, version = model.partition("/")
     if not version:
-        raise _failed(f"{model} → a version is promoted, not a model → `slipway models promote {name}/<version>`")
+        raise failed(f"{model} → a version is promoted, not a model → `slipway models promote {name}/<version>`")
     _print_standing(lambda: promotion().promote(uri, name, version, alias), output)
 
 
@@ -113,7 +116,7 @@ def rollback(
     output: Output = Format.TABLE,
 ) -> None:
     """Point an alias back at the version before."""
-    uri = _reachable(tracking_uri)
+    uri = reachable(tracking_uri)
     _print_standing(lambda: promotion().rollback(uri, model, alias), output)
 
 
@@ -124,22 +127,11 @@ def history(
     output: Output = Format.TABLE,
 ) -> None:
     """Who moved a model's aliases, and when."""
-    entries = promotion().history(_reachable(tracking_uri), model)
+    entries = promotion().history(reachable(tracking_uri), model)
     if output is Format.JSON:
         print(json.dumps([asdict(entry) for entry in entries], indent=1))
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("", "when", "who", "what")
-    for entry in entries:
-        what = (
-            f"{entry.alias} → {entry.version}"
-            if entry.action == "promote"
-            else f"{entry.alias} back from {entry.version}"
-        )
-        table.add_row(str(entry.number), _moment(entry.at_ms), entry.by, what)
-    Console().print(table if entries else f"no alias of {model} was moved by slipway")
+    _print_history(model, entries)
 
 
 def promotion() -> ModuleType:
@@ -155,27 +147,13 @@ def _print_standing(act: Callable[[], Standing], output: Format) -> None:
     try:
         standing = act()
     except RegistryError as error:
-        raise _failed(str(error)) from error
+        raise failed(str(error)) from error
     if output is Format.JSON:
         print(json.dumps(asdict(standing), indent=1))
         return
     verb = "now points" if standing.changed else "already points"
     back = f"a rollback would bring back {standing.previous}" if standing.previous else "there is no version before it"
     print(f"{standing.alias} of {standing.name} {verb} at version {standing.version}; {back}")
-
-
-def _reachable(tracking_uri: str | None) -> str:
-    from tools.registry import RegistryError, check_reachable  # noqa: PLC0415
-
-    try:
-        return check_reachable(tracking_uri)
-    except RegistryError as error:
-        raise _failed(str(error)) from error
-
-
-def _failed(message: str) -> typer.Exit:
-    typer.echo(f"slipway: {message}", err=True)
-    return typer.Exit(1)
 
 
 def _print_one(version: RegisteredVersion, output: Format) -> None:
@@ -204,13 +182,35 @@ def _print_one(version: RegisteredVersion, output: Format) -> None:
     Console().print(table)
 
 
+def _print_history(name: str, entries: Sequence[Entry]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("", "when", "who", "what")
+    for entry in entries:
+        what = (
+            f"{entry.alias} → {entry.version}"
+            if entry.action == "promote"
+            else f"{entry.alias} back from {entry.version}"
+        )
+        table.add_row(str(entry.number), moment(entry.at_ms), entry.by, what)
+    Console().print(table if entries else f"no alias of {name} was moved by slipway")
+
+
+def _evidence(reading: Reading | None, version: RegisteredVersion) -> str:
+    """A line on a version's evidence."""
+    if reading is None:
+        return f"evidence: none; `slipway models evaluate {version.name}/{version.version}` records some"
+    if reading.tampered:
+        return f"evidence: not what was sealed: {reading.tampered}"
+    at = reading.document.get("evaluatedAt")
+    other = "" if reading.document.get("digest") == version.digest else ", of ANOTHER artifact"
+    return f"evidence: of {at}{other}, signed by {reading.signer or 'NOBODY: the signature does not verify'}"
+
+
 def _plain(version: RegisteredVersion) -> dict[str, object]:
     return {**asdict(version), "uri": version.uri}
 
 
 def _date(version: RegisteredVersion) -> str:
-    return _moment(version.created_ms)
-
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1e3, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return moment(version.created_ms)

@@ -57,11 +57,11 @@ def env(cluster: Cluster = names.DEFAULT_NAME, context: Context = None) -> None:
 
 
 def pulumi(arguments: typer.Context, cluster: Cluster = names.DEFAULT_NAME, context: Context = None) -> None:
-    """Run `pulumi` with that environment: `slipway pulumi preview -s local`."""
+    """Run `pulumi` with that environment, previews and updates with our policies: `slipway pulumi preview -s local`."""
     found = environment.resolve(context, cluster)
     os.chdir(paths.PROJECT)
     variables = {**os.environ, **found.variables}
-    os.execvpe("pulumi", ["pulumi", *arguments.args], variables)  # noqa: S606 no shell is the point
+    os.execvpe("pulumi", ["pulumi", *environment.judged(arguments.args)], variables)  # noqa: S606 no shell is the point
 
 
 def endpoints(

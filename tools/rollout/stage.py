@@ -72,7 +72,9 @@ class Target:
             self.found.pulumi("preview", "--diff", "--config-file", str(path), stack=self.stack)
 
     def apply(self, traffic: dict[str, int]) -> None:
-        """Write the file and update the stack; where the update fails the file says again what it said."""
+        """Write the file and update the stack. Where the update fails, the file says what became of the traffic: a
+        checklist that fails afterwards has not put it back.
+        """
         recover(self.found, Steps(), self.stack)
         before = self.file.read_text()
         edited = stack_file.with_traffic(before, self.model, traffic, self.file.name)
@@ -80,7 +82,8 @@ class Target:
         try:
             self.found.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", stack=self.stack)
         except StepError:
-            paths.write_whole(self.file, before.encode())
+            if self.in_cluster() != weighted(traffic):
+                paths.write_whole(self.file, before.encode())
             raise
 
     def previous(self) -> dict[str, int] | None:

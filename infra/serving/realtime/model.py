@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
+from infra.checks.hook import after_change
+from infra.checks.live import Deployed
 from infra.k8s import mesh, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
-from infra.serving.realtime import kserve, routing, scaling
+from infra.serving.realtime import facts, kserve, routing, scaling
 from infra.serving.realtime import release as manifests
 from infra.serving.realtime.release import ReleaseSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.config.evidence import ChecklistConfig, EvidenceConfig
     from infra.config.models import RealtimeModelConfig
     from infra.outputs import AddonOutputs, Namespaces
     from infra.registry.reference import ResolvedModel
@@ -33,6 +36,14 @@ class RealtimeModelArgs:
     """Image of the releases that name none of their own."""
     namespaces: Namespaces
     addons: AddonOutputs
+    gate: EvidenceConfig
+    """What the releases have to show."""
+    production: bool = False
+    """Whether people depend on it."""
+    checklist: ChecklistConfig
+    """What has to hold after an update."""
+    registry: str
+    """MLflow's address from the machine that runs the program."""
 
 
 class RealtimeModel(pulumi.ComponentResource):
@@ -48,16 +59,18 @@ class RealtimeModel(pulumi.ComponentResource):
     """Base address for callers, without a final slash."""
 
     def __init__(self, name: str, args: RealtimeModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slipway:serving:RealtimeModel", name, {}, opts)
+        inputs = facts.inputs(name, args.config, args.resolved, args.gate, production=args.production)
+        super().__init__("slipway:serving:RealtimeModel", name, inputs, opts)
         self._name = name
         self._args = args
+        self._facts = inputs
+        self.endpoint = f"{args.addons.gateway.url}{names.model_path(name)}"
         self._child = pulumi.ResourceOptions(parent=self)
         self._runtime: pulumi.CustomResource | None = None
         policy = declare(name, self._network_policy(), self._child)
         declared = {release: self._release(release, policy) for release in args.config.releases}
         # Nobody waits for the shadow: a copy that it cannot take is lost to nobody.
         self._route([each for release, of in declared.items() if release != args.config.shadow for each in of])
-        self.endpoint = f"{args.addons.gateway.url}{names.model_path(name)}"
         self.register_outputs({"endpoint": self.endpoint})
 
     def _release(self, release: str, policy: pulumi.Resource) -> list[pulumi.Resource]:
@@ -133,7 +146,8 @@ class RealtimeModel(pulumi.ComponentResource):
             routing.routes(self._name, config),
             manifests.model_labels(self._name),
         )
-        route = declare(f"{self._name}-route", manifest, pulumi.ResourceOptions(parent=self, depends_on=ready))
+        options = pulumi.ResourceOptions(parent=self, depends_on=ready, hooks=self._hooks())
+        route = declare(f"{self._name}-route", manifest, options)
         if config.sticky is not None:
             gateway = self._args.addons.gateway
             sticky = mesh.sticky_route(
@@ -145,3 +159,19 @@ class RealtimeModel(pulumi.ComponentResource):
                 manifests.model_labels(self._name),
             )
             declare(f"{self._name}-sticky", sticky, pulumi.ResourceOptions(parent=self, depends_on=[route]))
+
+    def _hooks(self) -> pulumi.ResourceHookBinding | None:
+        """The post-deployment checklist, unless the stack does without."""
+        checklist = self._args.checklist
+        if not checklist.enabled:
+            return None
+        monitoring = self._args.addons.monitoring
+        deployed = Deployed(
+            model=self._name,
+            endpoint=self.endpoint,
+            releases=self._facts["releases"],
+            shadow=self._args.config.shadow,
+            registry=self._args.registry,
+            prometheus=None if monitoring is None else monitoring.public_url,
+        )
+        return after_change(deployed, checklist.timeout_seconds)

@@ -1,0 +1,48 @@
+"""Rules that hold where people depend on a stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.rules.models import releases, told
+from policies.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from policies.rules.models import Release
+    from policies.rules.rule import Properties
+
+FEWEST_REPLICAS = 2
+"""One may fail, or be moved with its node, while the other answers."""
+
+
+def _pinned(resource_type: str, model: Properties) -> list[str]:
+    def find(release: Release) -> list[str]:
+        unpinned = release.gate.get("production") is True and not release.facts.get("pinned")
+        return [f"{release.facts.get('reference')} can move"] if unpinned else []
+
+    return [line for each in releases(resource_type, model) for line in told(each, find)]
+
+
+def _replicas(resource_type: str, model: Properties) -> list[str]:
+    least = float((model.get("scaling") or {}).get("min") or 0)
+
+    def find(release: Release) -> list[str]:
+        alone = release.gate.get("production") is True and release.reached and least < FEWEST_REPLICAS
+        return [f"it runs {least:.0f} replica at least"] if alone else []
+
+    return [line for each in releases(resource_type, model) for line in told(each, find)]
+
+
+PINNED = Rule(
+    name="production-pinned-model",
+    description="In production a release names a version: an alias that moves would change what runs, unreviewed.",
+    remedy="write models:/<name>/<version>",
+    check=_pinned,
+)
+
+REPLICAS = Rule(
+    name="production-replicas",
+    description="In production whatever gets traffic has several replicas: one fails, the others answer.",
+    remedy=f"set scaling.min of the model to {FEWEST_REPLICAS} or more",
+    check=_replicas,
+)

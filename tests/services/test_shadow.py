@@ -195,14 +195,18 @@ def test_a_mirrored_release_compares_itself_with_the_live_one(serve, tmp_path):
         found = [line for line in lines if line.startswith(Metric.SHADOW_ROWS) and f'result="{result}"' in line]
         return float(found[0].rpartition(" ")[2]) if found else 0.0
 
+    def ask(service):
+        with service.client() as client:
+            return answer(client, "m")
+
     for shadow in (same, other):
-        assert answer(shadow.client(), "m")
+        assert ask(shadow)
     same.until(lambda: rows(same, "match") or None, "nothing was compared")
     other.until(lambda: rows(other, "mismatch") or None, "nothing was compared")
     assert (rows(same, "match"), rows(same, "mismatch")) == (1, 0)
     assert (rows(other, "match"), rows(other, "mismatch")) == (0, 1)
     live.stop()
-    assert answer(same.client(), "m"), "a shadow answers, whatever has become of the live release"
+    assert ask(same), "a shadow answers, whatever has become of the live release"
     same.until(lambda: rows(same, "failed") or None, "the failure was not counted")
 
 

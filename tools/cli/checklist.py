@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tools import environment
 from tools.cli.evaluation import print_verdicts
+from tools.cli.stack import Cluster, Context, Stack
 from tools.cluster import layout as names
-
-if TYPE_CHECKING:
-    from tools.cli.stack import Cluster, Context, Stack
 
 
 class Format(StrEnum):

@@ -39,6 +39,17 @@ PROMETHEUS = "prometheus"
 PROMETHEUS_ADAPTER = "prometheus-adapter"
 """What answers the custom metrics API from Prometheus."""
 
+KSERVE_NAMESPACE = "kserve"
+KSERVE = "kserve"
+"""KServe's controller: Deployment, webhook Service, rights."""
+
+KEDA_NAMESPACE = "keda"
+KEDA = "keda"
+"""KEDA's account, rights and certificate."""
+
+KEDA_OPERATOR = "keda-operator"
+KEDA_METRICS_API = "keda-metrics-api"
+
 MODELS_BUCKET = "slipway-models"
 """Bucket of the model artifacts on the local platform."""
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pulumi_kubernetes import apiextensions, apiregistration, apps, batch, core, networking, policy, rbac
+from pulumi_kubernetes import (
+    admissionregistration,
+    apiextensions,
+    apiregistration,
+    apps,
+    batch,
+    core,
+    networking,
+    policy,
+    rbac,
+)
 
 from infra import names
 
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
 Manifest: TypeAlias = dict[str, Any]
 """A Kubernetes object, or a part of one."""
 
+ADMISSION = "admissionregistration.k8s.io/v1"
+
 _KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
     ("v1", "Namespace"): core.v1.Namespace,
     ("v1", "ConfigMap"): core.v1.ConfigMap,
@@ -31,6 +43,8 @@ _KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
     ("apps/v1", "Deployment"): apps.v1.Deployment,
     ("batch/v1", "Job"): batch.v1.Job,
     ("networking.k8s.io/v1", "NetworkPolicy"): networking.v1.NetworkPolicy,
+    (ADMISSION, "MutatingWebhookConfiguration"): admissionregistration.v1.MutatingWebhookConfiguration,
+    (ADMISSION, "ValidatingWebhookConfiguration"): admissionregistration.v1.ValidatingWebhookConfiguration,
     ("apiregistration.k8s.io/v1", "APIService"): apiregistration.v1.APIService,
     ("rbac.authorization.k8s.io/v1", "Role"): rbac.v1.Role,
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): rbac.v1.RoleBinding,

@@ -92,9 +92,7 @@ IMAGES: tuple[Image, ...] = (
 )
 
 
-def build(
-    steps: Steps, groups: set[Group], *, base: str | None = None, only: set[str] | None = None
-) -> dict[str, str]:
+def build(steps: Steps, groups: set[Group], *, base: str | None = None, only: set[str] | None = None) -> dict[str, str]:
     """Build what is missing of `groups` and return name → `slipway.local/<name>@sha256:…`, also written to `RECORD`.
 
     `base` stands for the Python base image; without it the machine's own `debootstrap` makes one, and

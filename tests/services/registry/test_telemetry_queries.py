@@ -273,7 +273,9 @@ def missing(prometheus: Prometheus, query: str) -> list[str]:
 
 
 def verdicts() -> list[tuple[str, str]]:
-    return [(name, query(MODEL_NAME, "v1", WINDOW)) for name, query in queries.VERDICTS.items()]
+    # Only what has failed is counted as failed: of the first release nothing has.
+    asked_of = {"error ratio": "v2"}
+    return [(name, query(MODEL_NAME, asked_of.get(name, "v1"), WINDOW)) for name, query in queries.VERDICTS.items()]
 
 
 def rules() -> list[tuple[str, str]]:
@@ -311,7 +313,7 @@ def test_every_verdict_has_an_answer(asked, query):
 
 @pytest.mark.parametrize(("name", "query"), [it for it in verdicts() if it[0] != "ready pods"])
 def test_a_release_that_nobody_asked_gives_no_verdict_that_could_pass(asked, name, query):
-    value = asked.value(query.replace('"v1"', '"v9"'))
+    value = asked.value(re.sub(r'release="v\d"', 'release="v9"', query))
     assert value is None or math.isnan(value), f"{name} of no release is {value}: it would be believed"
 
 

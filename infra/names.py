@@ -36,6 +36,12 @@ MLFLOW = "mlflow"
 PROMETHEUS = "prometheus"
 """Prometheus: Deployment, Service, route, volume; also its policies and rights in the namespaces it scrapes."""
 
+
+def prometheus_files(digest: str) -> str:
+    """ConfigMap with Prometheus' files: others are another object, so that the old pod keeps what it started with."""
+    return f"{PROMETHEUS}-{digest[:8]}"
+
+
 PROMETHEUS_ADAPTER = "prometheus-adapter"
 """What answers the custom metrics API from Prometheus."""
 

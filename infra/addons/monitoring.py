@@ -153,8 +153,8 @@ def server_manifest(
     pod = workloads.Pod(
         labels=LABELS,
         containers=[container],
-        # Other files are another ConfigMap and roll the pod: what `pulumi up` changed is in force when it ends. A reload
-        # would come up to a minute later, when the kubelet has brought the files.
+        # Other files are another ConfigMap and roll the pod: what `pulumi up` changed is in force when it ends. A
+        # reload would come up to a minute later, when the kubelet has brought the files.
         volumes={"config": {"configMap": {"name": config}}, "data": {"persistentVolumeClaim": {"claimName": claim}}},
         service_account=account,
         extra={"automountServiceAccountToken": True},

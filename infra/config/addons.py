@@ -65,7 +65,8 @@ class KedaConfig(ConfigModel):
     """Whether it is installed."""
 
     charts: str | None = None
-    """Directory with the Helm chart of KEDA's kinds (`keda-crd`). Default: the one that the toolchain recorded in `build/toolchain.json`."""
+    """Directory with the Helm chart of KEDA's kinds (`keda-crd`).
+    Default: the one that the toolchain recorded in `build/toolchain.json`."""
 
 
 class AddonsConfig(ConfigModel):

@@ -36,8 +36,25 @@ MLFLOW = "mlflow"
 PROMETHEUS = "prometheus"
 """Prometheus: Deployment, Service, route, volume; also its policies and rights in the namespaces it scrapes."""
 
+
+def prometheus_files(digest: str) -> str:
+    """ConfigMap with Prometheus' files: others are another object, so that the old pod keeps what it started with."""
+    return f"{PROMETHEUS}-{digest[:8]}"
+
+
 PROMETHEUS_ADAPTER = "prometheus-adapter"
 """What answers the custom metrics API from Prometheus."""
+
+KSERVE_NAMESPACE = "kserve"
+KSERVE = "kserve"
+"""KServe's controller: Deployment, webhook Service, rights."""
+
+KEDA_NAMESPACE = "keda"
+KEDA = "keda"
+"""KEDA's account, rights and certificate."""
+
+KEDA_OPERATOR = "keda-operator"
+KEDA_METRICS_API = "keda-metrics-api"
 
 MODELS_BUCKET = "slipway-models"
 """Bucket of the model artifacts on the local platform."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pulumi import Output
+    from pulumi import Output, Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,29 @@ class Monitoring:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kserve:
+    """A KServe that takes InferenceServices."""
+
+    namespace: Output[str]
+    """Namespace of its controller, known once its webhooks are in force."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keda:
+    """A KEDA that takes ScaledObjects."""
+
+    kinds: Resource
+    """What brings its kinds."""
+    api: Output[str]
+    """Name of its metrics API, known once it answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AddonOutputs:
     """What the add-ons provide; None for what is not installed."""
 
     gateway: Gateway
     mlflow: Mlflow
     monitoring: Monitoring | None = None
+    kserve: Kserve | None = None
+    keda: Keda | None = None

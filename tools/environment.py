@@ -17,7 +17,10 @@ from tools import paths
 from tools.cluster import layout as names
 from tools.steps import StepError, Steps
 from tools.toolchain import build as toolchain
-from tools.toolchain.recipes import KUBERNETES_PROVIDER_VERSION, Group
+from tools.toolchain.recipes import KEDA_VERSION, KUBERNETES_PROVIDER_VERSION, Group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,27 +146,44 @@ def prepare(groups: set[Group], steps: Steps) -> None:
     toolchain.ensure(groups, steps)
     if Group.PULUMI in groups:
         _install_provider()
-    charts = _istio_charts()
-    record = {"istio_charts": str(charts)}
+    record = {"istio_charts": str(_istio_charts())}
+    # What is built already is recorded whatever this command was asked for: it writes the whole record.
+    for name, adapt in (("kserve", None), ("keda", _describe_keda)):
+        if toolchain.share(name).exists():
+            record[f"{name}_charts"] = str(_charts(name, adapt))
     paths.write_whole(paths.BUILD / "toolchain.json", (json.dumps(record, indent=2) + "\n").encode())
 
 
 def _istio_charts() -> Path:
-    """Istio's charts at a path that a new toolchain or checkout does not change, or each would show as a change.
-
-    Their custom resource definitions carry an annotation that makes Helm leave them behind. Here `pulumi destroy` takes
-    away all that `pulumi up` brought, so the copy is without it.
+    """Istio's charts. Their custom resource definitions carry an annotation that makes Helm leave them behind; here
+    `pulumi destroy` takes away all that `pulumi up` brought, so the copy is without it.
     """
-    source = toolchain.share("istio") / "istio" / "charts"
-    charts = toolchain.root() / "charts" / "istio"
+
+    def adapt(charts: Path) -> None:
+        definitions = charts / "base" / "files" / "crd-all.gen.yaml"
+        definitions.write_text(definitions.read_text().replace(KEEP_ANNOTATION, ""))
+
+    return _charts("istio", adapt)
+
+
+def _describe_keda(charts: Path) -> None:
+    """KEDA's module has its kinds and no chart: with this file they are one."""
+    described = {"apiVersion": "v2", "name": "keda-crd", "version": KEDA_VERSION, "description": "Kinds of KEDA"}
+    (charts / "keda-crd" / "Chart.yaml").write_text(yaml.safe_dump(described))
+
+
+def _charts(recipe: str, adapt: Callable[[Path], None] | None) -> Path:
+    """Charts of a recipe at a path that a new toolchain or checkout does not change, or each would show as a change."""
+    source = toolchain.share(recipe) / recipe / "charts"
+    charts = toolchain.root() / "charts" / recipe
     made_from = charts / ".made-from"
     if made_from.exists() and made_from.read_text() == str(source):
         return charts
-    aside = charts.with_name(".istio.new")
+    aside = charts.with_name(f".{recipe}.new")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(source, aside)
-    definitions = aside / "base" / "files" / "crd-all.gen.yaml"
-    definitions.write_text(definitions.read_text().replace(KEEP_ANNOTATION, ""))
+    if adapt is not None:
+        adapt(aside)
     (aside / made_from.name).write_text(str(source))
     shutil.rmtree(charts, ignore_errors=True)
     aside.rename(charts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,8 +10,8 @@ import yaml
 
 from infra import names
 from infra.certificate import ServingCertificate
-from infra.k8s import network, rbac, workloads
-from infra.k8s.manifest import Manifest, declare, metadata, name_of
+from infra.k8s import network, rbac, webhooks, workloads
+from infra.k8s.manifest import Manifest, declare, name_of
 from services.contract import Metric
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ class CustomMetrics(pulumi.ComponentResource):
         certificate = ServingCertificate(name, [names.webhook_host(name, names.PLATFORM_NAMESPACE)], child)
         account = name_of(declare(name, workloads.service_account(name, namespace, LABELS), child))
         rights = [declare(f"{name}-{kind}", manifest, child) for kind, manifest in rights_manifests(account).items()]
-        secret = declare(name, tls_secret(name, namespace, certificate), child)
+        secret = declare(name, webhooks.tls_secret(name, namespace, certificate.certificate, certificate.key), child)
         config = {"config.yaml": yaml.safe_dump(RULES, sort_keys=False)}
         files = declare(name, workloads.config_map(name, namespace, LABELS, config), child)
         declare(f"{name}-policy", network_policy(args), child)
@@ -73,10 +71,14 @@ class CustomMetrics(pulumi.ComponentResource):
             server_manifest(args, account, name_of(files), secret, certificate.certificate),
             pulumi.ResourceOptions(parent=self, depends_on=rights),
         )
-        service = declare(name, service_manifest(namespace), pulumi.ResourceOptions(parent=self, depends_on=[server]))
+        service = declare(
+            name,
+            webhooks.service(names.PROMETHEUS_ADAPTER, namespace, LABELS),
+            pulumi.ResourceOptions(parent=self, depends_on=[server]),
+        )
         api = declare(
             name,
-            api_service(name_of(service), namespace, certificate.ca),
+            webhooks.api_service(GROUP, VERSION, name_of(service), namespace, certificate.ca),
             pulumi.ResourceOptions(parent=self, depends_on=[service]),
         )
         self.register_outputs({"api": name_of(api)})
@@ -100,12 +102,6 @@ def rights_manifests(account: pulumi.Input[str]) -> dict[str, Manifest]:
     }
 
 
-def tls_secret(name: str, namespace: pulumi.Input[str], certificate: ServingCertificate) -> Manifest:
-    """The certificate as a pod mounts it."""
-    values = {"tls.crt": certificate.certificate, "tls.key": certificate.key}
-    return {**workloads.secret(f"{name}-tls", namespace, values), "type": "kubernetes.io/tls"}
-
-
 def server_manifest(
     args: CustomMetricsArgs,
     account: pulumi.Input[str],
@@ -114,7 +110,7 @@ def server_manifest(
     certificate: pulumi.Output[str],
 ) -> Manifest:
     """The Deployment of the adapter."""
-    probe = {"path": "/readyz", "port": "https", "scheme": "HTTPS"}
+    probe = {"path": "/readyz", "port": webhooks.PORT_NAME, "scheme": "HTTPS"}
     container = workloads.container(
         "adapter",
         args.image,
@@ -128,7 +124,7 @@ def server_manifest(
             "--tls-private-key-file=/etc/certificate/tls.key",
             f"--metrics-relist-interval={RELIST_SECONDS}s",
         ],
-        ports=[{"name": "https", "containerPort": PORT}],
+        ports=[{"name": webhooks.PORT_NAME, "containerPort": PORT}],
         readinessProbe={"httpGet": probe, "periodSeconds": 3, "timeoutSeconds": 2, "failureThreshold": 3},
         livenessProbe={
             "httpGet": {**probe, "path": "/livez"},
@@ -137,10 +133,9 @@ def server_manifest(
             "failureThreshold": 6,
         },
     )
-    digest = certificate.apply(lambda pem: hashlib.sha256((pem + yaml.safe_dump(RULES)).encode()).hexdigest())
     pod = workloads.Pod(
         labels=LABELS,
-        annotations={names.ANNOTATION_CONFIG_DIGEST: digest},
+        annotations={names.ANNOTATION_CONFIG_DIGEST: webhooks.digest(certificate, yaml.safe_dump(RULES))},
         containers=[container],
         volumes={
             "config": {"configMap": {"name": config}},
@@ -151,37 +146,6 @@ def server_manifest(
         extra={"automountServiceAccountToken": True},
     )
     return workloads.singleton(names.PROMETHEUS_ADAPTER, args.namespaces.platform, pod, selector=LABELS)
-
-
-def service_manifest(namespace: pulumi.Input[str]) -> Manifest:
-    """The Service that the API server calls."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(names.PROMETHEUS_ADAPTER, namespace, LABELS),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": dict(LABELS),
-            "ports": [{"name": "https", "port": 443, "targetPort": "https", "protocol": "TCP"}],
-        },
-    }
-
-
-def api_service(service: pulumi.Input[str], namespace: pulumi.Input[str], authority: pulumi.Output[str]) -> Manifest:
-    """Registers the API with the API server, and whose certificate to trust."""
-    return {
-        "apiVersion": "apiregistration.k8s.io/v1",
-        "kind": "APIService",
-        "metadata": metadata(f"{VERSION}.{GROUP}"),
-        "spec": {
-            "group": GROUP,
-            "version": VERSION,
-            "groupPriorityMinimum": 100,
-            "versionPriority": 100,
-            "service": {"name": service, "namespace": namespace, "port": 443},
-            "caBundle": authority.apply(lambda pem: base64.b64encode(pem.encode()).decode()),
-        },
-    }
 
 
 def network_policy(args: CustomMetricsArgs) -> Manifest:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from infra import names
 from infra.addons.custom_metrics import CustomMetrics, CustomMetricsArgs
 from infra.addons.istio import Istio, IstioArgs
+from infra.addons.keda import KedaArgs, KedaScaler
+from infra.addons.kserve import KserveArgs, KserveController
 from infra.addons.mlflow import MlflowServer, MlflowServerArgs
 from infra.addons.monitoring import Prometheus, PrometheusArgs
-from infra.outputs import AddonOutputs, Gateway, Monitoring, PlatformOutputs
+from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Monitoring, PlatformOutputs
 from infra.telemetry.alerts import Objective
 
 if TYPE_CHECKING:
@@ -31,10 +33,11 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         platform=platform,
         gateway=gateway,
     )
+    mlflow = MlflowServer(names.MLFLOW, mlflow_args).mlflow
+    monitoring = monitor(config, platform, gateway)
+    keda = scale(config, platform, monitoring)
     return AddonOutputs(
-        gateway=gateway,
-        mlflow=MlflowServer(names.MLFLOW, mlflow_args).mlflow,
-        monitoring=monitor(config, platform, gateway),
+        gateway=gateway, mlflow=mlflow, monitoring=monitoring, keda=keda, kserve=serve(config, platform, keda)
     )
 
 
@@ -55,3 +58,29 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
     )
     CustomMetrics(names.PROMETHEUS_ADAPTER, metrics_args)
     return monitoring
+
+
+def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring | None) -> Keda | None:
+    """KEDA, where the stack wants it."""
+    if not config.addons.keda.enabled:
+        return None
+    args = KedaArgs(
+        config=config.addons.keda,
+        image=config.images["keda"],
+        namespaces=platform.namespaces,
+        monitoring=monitoring,
+    )
+    return KedaScaler(names.KEDA, args).keda
+
+
+def serve(config: StackConfig, platform: PlatformOutputs, keda: Keda | None) -> Kserve | None:
+    """KServe, where the stack wants it."""
+    if not config.addons.kserve.enabled:
+        return None
+    args = KserveArgs(
+        config=config.addons.kserve,
+        image=config.images["kserve"],
+        namespaces=platform.namespaces,
+        after=keda.kinds if keda else None,
+    )
+    return KserveController(names.KSERVE, args).kserve

@@ -13,9 +13,9 @@ import pulumi
 from pulumi_kubernetes import helm
 
 from infra import names
+from infra.addons.namespaces import isolated
 from infra.k8s import mesh, network, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
-from infra.k8s.security import POD_SECURITY
 from infra.outputs import Exposure, Gateway, Namespaces
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ class Istio(pulumi.ComponentResource):
         super().__init__("slipway:addons:Istio", name, {}, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         self._charts = args.config.charts
-        system = self._namespace(names.ISTIO_NAMESPACE)
-        ingress = self._namespace(names.INGRESS_NAMESPACE)
+        system = isolated(names.ISTIO_NAMESPACE, self._child)
+        ingress = isolated(names.INGRESS_NAMESPACE, self._child)
         declare(f"{names.ISTIOD}-policy", istiod_policy(system, ingress), self._child)
         declare(f"{names.INGRESS}-policy", ingress_policy(ingress, system, args.backends), self._child)
         base = self._chart(names.ISTIO_BASE, "base", system, {}, [])
@@ -100,12 +100,6 @@ class Istio(pulumi.ComponentResource):
             url=args.exposure.url,
         )
         self.register_outputs({"gateway": self.gateway.reference})
-
-    def _namespace(self, name: str) -> pulumi.Output[str]:
-        created = name_of(declare(name, workloads.namespace(name, POD_SECURITY), self._child))
-        declare(f"{name}-default-deny", network.deny_all(created), self._child)
-        declare(f"{name}-allow-dns", network.allow_dns(created), self._child)
-        return created
 
     def _chart(
         self,

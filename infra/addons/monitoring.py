@@ -69,14 +69,15 @@ class Prometheus(pulumi.ComponentResource):
         files = config_files(args)
         claim = workloads.volume_claim(names.PROMETHEUS, namespace, LABELS, args.config.volume)
         volume = name_of(declare(name, claim, self._child))
-        config = declare(name, workloads.config_map(names.PROMETHEUS, namespace, LABELS, files), self._child)
+        files_name = names.prometheus_files(files_digest(files))
+        config = declare(name, workloads.config_map(files_name, namespace, LABELS, files), self._child)
         for policy, manifest in policies(args).items():
             declare(f"{name}-{policy}", manifest, self._child)
         for dashboard, content in dashboards().items():
             self._dashboard(dashboard, json.dumps(content, indent=1), namespace)
         server = declare(
             name,
-            server_manifest(args, account_name, name_of(config), volume, files),
+            server_manifest(args, account_name, name_of(config), volume),
             pulumi.ResourceOptions(parent=self, depends_on=rights),
         )
         service = declare(
@@ -117,12 +118,16 @@ def config_files(args: PrometheusArgs) -> dict[str, str]:
     }
 
 
+def files_digest(files: dict[str, str]) -> str:
+    """Digest of the files' names and contents, in hex."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
 def server_manifest(
     args: PrometheusArgs,
     account: pulumi.Input[str],
     config: pulumi.Input[str],
     claim: pulumi.Input[str],
-    files: dict[str, str],
 ) -> Manifest:
     """The Deployment of the server. One pod: it owns its volume."""
     settings = args.config
@@ -145,12 +150,11 @@ def server_manifest(
         readinessProbe=probes.readiness(READY, "http"),
         livenessProbe=probes.liveness(HEALTHY, "http"),
     )
-    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
     pod = workloads.Pod(
         labels=LABELS,
-        # A change rolls the pod: a reload would come up to a minute later, when the kubelet has brought the files.
-        annotations={names.ANNOTATION_CONFIG_DIGEST: digest},
         containers=[container],
+        # Other files are another ConfigMap and roll the pod: what `pulumi up` changed is in force when it ends. A
+        # reload would come up to a minute later, when the kubelet has brought the files.
         volumes={"config": {"configMap": {"name": config}}, "data": {"persistentVolumeClaim": {"claimName": claim}}},
         service_account=account,
         extra={"automountServiceAccountToken": True},

@@ -35,7 +35,7 @@ class MonitoringConfig(ConfigModel):
 
     scrape_seconds: Annotated[int, Field(ge=1, le=60)] = 2
     """Time between two scrapes. Verdicts of a rollout see a failure after four of them; one scrape costs a replica
-    some milliseconds."""
+    two milliseconds of a core."""
 
     retention_hours: Annotated[int, Field(ge=26, le=8760)] = 48
     """How long samples are kept; a day's error budget and the scores of the day before need 26 hours."""
@@ -54,7 +54,7 @@ class KserveConfig(ConfigModel):
     """Whether it is installed."""
 
     charts: str | None = None
-    """Directory with KServe's Helm charts (`kserve-crd`, `kserve-resources`).
+    """Directory with KServe's Helm charts (`kserve-crd-minimal`).
     Default: the one that the toolchain recorded in `build/toolchain.json`."""
 
 
@@ -65,7 +65,8 @@ class KedaConfig(ConfigModel):
     """Whether it is installed."""
 
     charts: str | None = None
-    """Directory with KEDA's Helm chart. Default: the one that the toolchain recorded in `build/toolchain.json`."""
+    """Directory with the Helm chart of KEDA's kinds (`keda-crd`).
+    Default: the one that the toolchain recorded in `build/toolchain.json`."""
 
 
 class AddonsConfig(ConfigModel):

@@ -27,7 +27,8 @@ def read_records(build: Path) -> BuildRecords:
     """What the tools recorded in the `build` directory; a missing file records nothing."""
     images = _read_json(build / "images.json", BUILD_IMAGES)
     toolchain = _read_json(build / "toolchain.json", BUILD_TOOLCHAIN)
-    return BuildRecords(images=images, istio_charts=toolchain.get("istio_charts"))
+    charts = {key: toolchain.get(key) for key in ("istio_charts", "kserve_charts", "keda_charts")}
+    return BuildRecords(images=images, **charts)
 
 
 def _read_json(path: Path, command: str) -> dict[str, Any]:

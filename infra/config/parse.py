@@ -31,6 +31,10 @@ class BuildRecords:
     """Image references by name, from `build/images.json`."""
     istio_charts: str | None = None
     """Directory of Istio's charts, from `build/toolchain.json`."""
+    kserve_charts: str | None = None
+    """Directory of KServe's, which only a stack with the add-on needs."""
+    keda_charts: str | None = None
+    """Directory of KEDA's, likewise."""
 
 
 def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
@@ -73,16 +77,24 @@ def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
         for name in needed_images(config)
         if name not in config.images
     ]
-    charts = config.addons.istio.charts or records.istio_charts
-    if charts is None:
-        missing.append(
-            f"{PROJECT}:addons.istio.charts: missing → Istio is installed from its own charts → "
-            f"run `{BUILD_TOOLCHAIN}` or set the key to their directory"
-        )
+    addons = config.addons
+    charts = {
+        "istio": (True, addons.istio.charts or records.istio_charts),
+        "kserve": (addons.kserve.enabled, addons.kserve.charts or records.kserve_charts),
+        "keda": (addons.keda.enabled, addons.keda.charts or records.keda_charts),
+    }
+    missing += [
+        f"{PROJECT}:addons.{name}.charts: missing → the add-on is installed from its own charts → "
+        f"run `{BUILD_TOOLCHAIN}` or set the key to their directory"
+        for name, (wanted, directory) in charts.items()
+        if wanted and directory is None
+    ]
     if missing:
         raise ConfigError(missing)
-    istio = config.addons.istio.model_copy(update={"charts": charts})
-    return config.model_copy(update={"addons": config.addons.model_copy(update={"istio": istio})})
+    filled = {
+        name: getattr(addons, name).model_copy(update={"charts": directory}) for name, (_, directory) in charts.items()
+    }
+    return config.model_copy(update={"addons": addons.model_copy(update=filled)})
 
 
 def needed_images(config: StackConfig) -> tuple[str, ...]:

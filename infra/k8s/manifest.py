@@ -9,7 +9,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pulumi_kubernetes import apiextensions, apiregistration, apps, autoscaling, batch, core, networking, policy, rbac
+from pulumi_kubernetes import (
+    admissionregistration,
+    apiextensions,
+    apiregistration,
+    apps,
+    autoscaling,
+    batch,
+    core,
+    networking,
+    policy,
+    rbac,
+)
 
 from infra import names
 
@@ -20,6 +31,8 @@ if TYPE_CHECKING:
 
 Manifest: TypeAlias = dict[str, Any]
 """A Kubernetes object, or a part of one."""
+
+ADMISSION = "admissionregistration.k8s.io/v1"
 
 _KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
     ("v1", "Namespace"): core.v1.Namespace,
@@ -32,6 +45,8 @@ _KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
     ("autoscaling/v2", "HorizontalPodAutoscaler"): autoscaling.v2.HorizontalPodAutoscaler,
     ("batch/v1", "Job"): batch.v1.Job,
     ("networking.k8s.io/v1", "NetworkPolicy"): networking.v1.NetworkPolicy,
+    (ADMISSION, "MutatingWebhookConfiguration"): admissionregistration.v1.MutatingWebhookConfiguration,
+    (ADMISSION, "ValidatingWebhookConfiguration"): admissionregistration.v1.ValidatingWebhookConfiguration,
     ("apiregistration.k8s.io/v1", "APIService"): apiregistration.v1.APIService,
     ("rbac.authorization.k8s.io/v1", "Role"): rbac.v1.Role,
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): rbac.v1.RoleBinding,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Severity: TypeAlias = Literal["page", "ticket"]
 
+ERROR_RATE = 0.01
+"""Share of failures that a model which promises nothing may have before someone is told."""
+
 SLOW_BUDGET = 0.01
 """Share of the requests that may be slower than the objective: it is of the 99th percentile."""
 
@@ -49,7 +52,7 @@ class Objective:
     model: str
     p99_ms: float | None = None
     """99 of 100 predictions are answered within it, in milliseconds; None promises nothing."""
-    error_rate: float = 0.01
+    error_rate: float = ERROR_RATE
     """Share of the requests that may fail with 5xx."""
 
     @property

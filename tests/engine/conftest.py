@@ -183,8 +183,9 @@ def project(tmp_path, pulumi_env, registry):
     (directory / "build").mkdir()
     shutil.copy(ROOT / "Pulumi.yaml", directory)
     shutil.copy(ROOT / "stacks" / "__main__.py", directory / "stacks")
+    charts = {key: getattr(RECORDS, key) for key in ("istio_charts", "kserve_charts", "keda_charts")}
     (directory / "build" / "images.json").write_text(json.dumps(dict(RECORDS.images)))
-    (directory / "build" / "toolchain.json").write_text(json.dumps({"istio_charts": RECORDS.istio_charts}))
+    (directory / "build" / "toolchain.json").write_text(json.dumps(charts))
     made = Project(directory=directory, env=pulumi_env, registry_url=registry.url)
     initialised = made.pulumi("stack", "init", "test")
     assert initialised, initialised.output

@@ -83,11 +83,15 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
         if not changed:
             return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
         replaces = [key for key in changed if FORCES_REPLACEMENT.get(kind_of(request)) == key]
+        renamed = name_in(before) != name_in(after)
+        if renamed:
+            replaces.append("metadata.name")
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME,
             diffs=changed,
             replaces=replaces,
-            deleteBeforeReplace=bool(replaces),
+            # As the real provider has it: two objects of one name cannot be there at once, of two names they can.
+            deleteBeforeReplace=bool(replaces) and not renamed,
         )
 
     def Create(self, request, context):
@@ -104,7 +108,10 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Delete(self, request, context):
         with self.lock:
             self.operations.append(Operation("delete", kind_of(request), request.name))
-            self.objects.pop(f"{kind_of(request)} {request.name}", None)
+            key = f"{kind_of(request)} {request.name}"
+            # Its successor is there already where it has another name.
+            if name_in(self.objects.get(key, {})) == name_in(plain(request.properties)):
+                self.objects.pop(key, None)
         return empty_pb2.Empty()
 
     def Read(self, request, context):
@@ -122,6 +129,10 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
 
 def kind_of(request) -> str:
     return request.type.rpartition(":")[2]
+
+
+def name_in(inputs: dict[str, Any]) -> str | None:
+    return inputs.get("metadata", {}).get("name")
 
 
 def plain(struct) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def test_an_environment_comes_up_changes_nothing_twice_and_goes_away(project, pr
         "endpoints": {"fraud": "http://127.0.0.1:8080/models/fraud"},
         "gateway": "http://127.0.0.1:8080",
         "mlflow": "http://127.0.0.1:8080/mlflow",
+        "prometheus": "http://127.0.0.1:8080/prometheus",
     }
     secret = provider.objects["Secret object-store-mlflow"]["stringData"]["AWS_SECRET_ACCESS_KEY"]
     assert secret not in project.exported(), "credentials are encrypted in the stack's state"
@@ -132,10 +133,14 @@ def test_an_alias_that_moved_shows_in_the_preview_with_version_and_digest(projec
     assert "models:/fraud/7" in done.output
 
 
-def test_another_port_touches_the_gateway_and_mlflow_only(project):
+def test_another_port_touches_the_gateway_and_what_says_its_address(project):
     assert project.up()
     project.configure(platform={"kind": "local", "gatewayPort": 9090})
-    assert project.steps() == {"Release istio-ingress": "update", "Deployment mlflow": "update"}
+    assert project.steps() == {
+        "Release istio-ingress": "update",
+        "Deployment mlflow": "update",
+        "Deployment prometheus": "update",
+    }
 
 
 def test_the_stack_file_with_secrets_of_its_own_still_previews(project):
@@ -143,3 +148,34 @@ def test_the_stack_file_with_secrets_of_its_own_still_previews(project):
     done = project.preview()
     assert done, done.output
     assert json.loads(project.pulumi("config", "--stack", "test", "--json").output)["kubernetes:kubeconfig"]["secret"]
+
+
+def test_kserve_and_keda_come_up_after_what_they_need_change_nothing_twice_and_go_away(project, provider):
+    project.configure(addons={"kserve": {"enabled": True}, "keda": {"enabled": True}})
+    first = project.up()
+    assert first, first.output
+    made = provider.performed()
+    for chain in (
+        ("Release keda-kinds", "Deployment keda-operator", "Deployment keda-metrics-api", "APIService keda"),
+        ("Release keda-kinds", "Deployment kserve", "Service kserve", "MutatingWebhookConfiguration kserve-mutating"),
+    ):
+        steps = [f"create {each}" for each in chain]
+        assert sorted(steps, key=made.index) == steps, "each needs the one before"
+    keys = [provider.objects[f"Secret {name}"]["stringData"]["tls.key"] for name in ("kserve", "keda")]
+    assert all(key.startswith("-----BEGIN PRIVATE KEY-----") for key in keys)
+    exported = project.exported()
+    assert not [key for key in keys if key.splitlines()[1] in exported], "keys are encrypted in the stack's state"
+
+    assert project.steps() == {}, "a certificate is made once"
+    assert project.destroy()
+    assert provider.objects == {}
+
+
+def test_a_new_model_gets_its_alerts_by_files_that_are_there_before_the_old_ones_go(project, provider):
+    project.configure(models={"fraud": ONE})
+    assert project.up()
+    provider.forget_operations()
+    project.configure(models={"fraud": ONE, "churn": ONE})
+    assert project.up()
+    steps = [step for step in provider.performed() if step.endswith(" prometheus")]
+    assert steps == ["create ConfigMap prometheus", "update Deployment prometheus", "delete ConfigMap prometheus"]

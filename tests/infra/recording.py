@@ -40,6 +40,8 @@ RECORDS = BuildRecords(
         )
     },
     istio_charts="/istio/manifests/charts",
+    kserve_charts="/kserve/charts",
+    keda_charts="/keda/charts",
 )
 """What the tools would have recorded."""
 

@@ -134,6 +134,8 @@ def test_an_image_that_was_not_built_is_named_with_the_command_that_builds_it(mi
     records = BuildRecords(
         images={name: ref for name, ref in RECORDS.images.items() if name != missing},
         istio_charts=RECORDS.istio_charts,
+        kserve_charts=RECORDS.kserve_charts,
+        keda_charts=RECORDS.keda_charts,
     )
     values = {
         "slipway:platform": '{"kind":"local"}',
@@ -154,6 +156,8 @@ def test_the_inference_image_is_not_asked_for_where_no_release_needs_it():
     records = BuildRecords(
         images={name: ref for name, ref in RECORDS.images.items() if name != "inference"},
         istio_charts=RECORDS.istio_charts,
+        kserve_charts=RECORDS.kserve_charts,
+        keda_charts=RECORDS.keda_charts,
     )
     config = parse({"slipway:platform": '{"kind":"local"}', "slipway:models": "{}"}, records)
     assert "inference" not in config.images

@@ -11,6 +11,7 @@ import typer
 
 from tools.cluster import containerd, lifecycle
 from tools.cluster import layout as names
+from tools.cluster.gpus import Gpus
 from tools.steps import StepError, Steps
 
 app = typer.Typer(help="A real single-node Kubernetes on this machine.", no_args_is_help=True)
@@ -27,9 +28,13 @@ def up(
     gateway_port: Annotated[int, typer.Option(help="Port of 127.0.0.1 at which the gateway answers.")] = (
         names.DEFAULT_GATEWAY_PORT
     ),
+    gpus: Annotated[
+        str | None,
+        typer.Option(help="GPUs that the node says it has, to try scheduling: N or N:ACCELERATOR. There are none."),
+    ] = None,
 ) -> None:
     """Start the cluster, repair it after a crash, or find it running."""
-    layout = lifecycle.up(name, gateway_port, Steps())
+    layout = lifecycle.up(name, gateway_port, Steps(), Gpus.parse(gpus) if gpus else None)
     print(f"export KUBECONFIG={layout.kubeconfig}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from tools.cluster import layout as names
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tools.cluster.gpus import Gpus
     from tools.cluster.layout import Layout
 
 
@@ -27,7 +29,9 @@ class Component:
     on_host_network: bool = False
 
 
-def components(layout: Layout, bin_directory: Path, gateway_port: int) -> tuple[Component, ...]:
+def components(
+    layout: Layout, bin_directory: Path, gateway_port: int, gpus: Gpus | None = None
+) -> tuple[Component, ...]:
     """All of them; each one starts when the probe of the one before it has answered."""
     pki = layout.file("pki")
 
@@ -111,7 +115,14 @@ def components(layout: Layout, bin_directory: Path, gateway_port: int) -> tuple[
             needs_addons=True,
             argv=program("metrics-server", *_metrics_server(layout)),
         ),
+        *(_gpus(layout, gpus) if gpus else ()),
     )
+
+
+def _gpus(layout: Layout, gpus: Gpus) -> tuple[Component, ...]:
+    arguments = (layout.server, layout.name, str(layout.file("pki")), str(gpus.count), gpus.accelerator)
+    argv = (sys.executable, "-m", "tools.cluster.gpus", *arguments)
+    return (Component(name="gpus", probe=None, needs_addons=True, argv=argv),)
 
 
 def _etcd(layout: Layout) -> tuple[str, ...]:

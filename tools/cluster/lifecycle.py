@@ -14,19 +14,24 @@ import string
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.config.accelerators import WHOLE
 from tools import paths
 from tools.archive import scratch_image
 from tools.cluster import cgroups, configuration, containerd, launch, preflight
 from tools.cluster import layout as names
 from tools.cluster.layout import Layout
+from tools.cluster.settings import Settings
 from tools.steps import StepError, Steps
 from tools.toolchain.build import binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tools.cluster.gpus import Gpus
 
 START_SECONDS = 120.0
 """A cold start takes 15 s on two idle cores; this is for a machine that is busy."""
@@ -39,11 +44,13 @@ def load(name: str) -> Layout:
         raise StepError(
             f"cluster {name}: there is none → `slipway cluster status` lists none by that name → `slipway cluster up`"
         )
-    return Layout(name, json.loads(settings.read_text())["index"])
+    return Layout(name, Settings.read(settings).index)
 
 
-def up(name: str, gateway_port: int, steps: Steps) -> Layout:
+def up(name: str, gateway_port: int, steps: Steps, gpus: Gpus | None = None) -> Layout:
     """Start the cluster, or what is missing of it, and return when its node is Ready.
+
+    Without `gpus` it keeps those that it has.
 
     1. a cluster that runs is only checked
     2. what a crash left is removed: processes, cgroup, network device; files stay, they hold the cluster's state
@@ -52,7 +59,7 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
     5. add-ons are applied, the pause image loaded, the node awaited
     """
     with _lock() as lock:
-        layout = _claim(name, gateway_port)
+        layout = _claim(name, gateway_port, gpus)
         if not _alive(layout):
             with steps.step(f"cluster {name}: start", estimate=15):
                 preflight.check(gateway_port)
@@ -67,6 +74,8 @@ def up(name: str, gateway_port: int, steps: Steps) -> Layout:
             _await(layout, "its programs", _all_running)
             _await(layout, "the default service account", _admits_pods)
             _await(layout, "metrics", _metrics_available)
+            if Settings.read(layout.file("cluster.json")).gpus:
+                _await(layout, "GPUs", _gpus_allocatable)
     return layout
 
 
@@ -104,13 +113,14 @@ def status(name: str) -> dict[str, Any]:
     host_pids = _host_pids(layout) if running else {}
     for component, entry in components.items():
         entry["pid"] = host_pids.get(component)
-    settings = json.loads(layout.file("cluster.json").read_text())
+    settings = Settings.read(layout.file("cluster.json"))
     return {
         "name": name,
         "running": running,
         "ready": running and _node_ready(layout) and all(entry["state"] == "running" for entry in components.values()),
         "server": layout.server,
-        "gateway": f"http://127.0.0.1:{settings['gateway_port']}",
+        "gateway": f"http://127.0.0.1:{settings.gateway_port}",
+        "gpus": settings.gpus and asdict(settings.gpus),
         "kubeconfig": str(layout.kubeconfig),
         "state": str(layout.state),
         "components": components,
@@ -148,24 +158,19 @@ def _lock() -> Iterator[int]:
         os.close(handle)
 
 
-def _claim(name: str, gateway_port: int) -> Layout:
+def _claim(name: str, gateway_port: int, gpus: Gpus | None) -> Layout:
     """The layout of the cluster, with an index no other cluster of this machine has."""
     Layout(name)
     settings = paths.clusters() / name / "cluster.json"
     if settings.exists():
-        known = json.loads(settings.read_text())
-        layout = Layout(name, known["index"])
-        if known["gateway_port"] == gateway_port:
-            return layout
+        known = Settings.read(settings)
+        layout = Layout(name, known.index)
+        gpus = gpus or known.gpus
         if _alive(layout):
-            raise StepError(
-                f"gateway port {gateway_port}: cluster {name} runs with "
-                f"{known['gateway_port']} → a running cluster keeps "
-                f"its port → `slipway cluster down --name {name}` first, or use {known['gateway_port']}"
-            )
+            _refuse_change(name, known, gateway_port, gpus)
     else:
         others = paths.clusters().glob("*/cluster.json")
-        taken = {json.loads(path.read_text())["index"] for path in others}
+        taken = {Settings.read(path).index for path in others}
         free = [index for index in range(names.MAXIMUM_CLUSTERS) if index not in taken]
         if not free:
             raise StepError(
@@ -173,8 +178,17 @@ def _claim(name: str, gateway_port: int) -> Layout:
             )
         layout = Layout(name, free[0])
         layout.state.mkdir(mode=0o700, exist_ok=True)
-    paths.write_whole(settings, json.dumps({"index": layout.index, "gateway_port": gateway_port}).encode())
+    Settings(index=layout.index, gateway_port=gateway_port, gpus=gpus).write(settings)
     return layout
+
+
+def _refuse_change(name: str, known: Settings, gateway_port: int, gpus: Gpus | None) -> None:
+    for what, has, wanted in (("gateway port", known.gateway_port, gateway_port), ("GPUs", known.gpus, gpus)):
+        if has != wanted:
+            raise StepError(
+                f"{what} {wanted}: cluster {name} runs with {has or 'none'} → a running cluster keeps what it was "
+                f"started with → `slipway cluster down --name {name}` first, or ask for the same"
+            )
 
 
 def _alive(layout: Layout) -> bool:
@@ -323,6 +337,16 @@ def _admits_pods(layout: Layout) -> bool:
 
 def _metrics_available(layout: Layout) -> bool:
     return _condition(layout, "apiservice", "v1beta1.metrics.k8s.io", "Available")
+
+
+def _gpus_allocatable(layout: Layout) -> bool:
+    gpus = Settings.read(layout.file("cluster.json")).gpus
+    query = f"jsonpath={{.status.allocatable.{WHOLE.replace('.', chr(92) + '.')}}}"
+    try:
+        found = kubectl(layout, "get", "node", layout.name, "-o", query, timeout=5)
+    except (StepError, subprocess.TimeoutExpired):
+        return False
+    return gpus is not None and found == str(gpus.count)
 
 
 def _condition(layout: Layout, kind: str, name: str, condition: str) -> bool:

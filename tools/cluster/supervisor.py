@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tools import paths
 from tools.cluster.components import Component, components
+from tools.cluster.settings import Settings
 
 if TYPE_CHECKING:
     from tools.cluster.layout import Layout
@@ -67,9 +68,10 @@ def run(layout: Layout, bin_directory: Path, gateway_port: int, host_network: in
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+        settings = Settings.read(layout.file("cluster.json"))
         _prepare_mounts(layout)
         _prepare_network(layout)
-        children = [Child(component) for component in components(layout, bin_directory, gateway_port)]
+        children = [Child(component) for component in components(layout, bin_directory, gateway_port, settings.gpus)]
         _supervise(layout, children, host_network)
     except BaseException:  # noqa: BLE001 the first process of a pid namespace has nobody to raise to
         layout.file("logs").mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ from enum import StrEnum
 PULUMI_VERSION = "3.255.0"
 KUBERNETES_PROVIDER_VERSION = "4.25.0"
 KUBERNETES_VERSION = "v1.34.2"
+KEDA_VERSION = "2.21.0"
 
 PULUMI_KUBERNETES = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 
@@ -166,5 +167,33 @@ RECIPES: tuple[Recipe, ...] = (
         binaries=("prometheus-adapter",),
         estimate=120,
         rename=(("adapter", "prometheus-adapter"),),
+    ),
+    Recipe(
+        name="kserve",
+        group=Group.KSERVE,
+        binaries=("kserve",),
+        estimate=120,
+        copies=(
+            Copy(
+                module="github.com/kserve/kserve",
+                source="charts/kserve-crd-minimal",
+                destination="share/kserve/charts/kserve-crd-minimal",
+            ),
+        ),
+        rename=(("manager", "kserve"),),
+    ),
+    Recipe(
+        name="keda",
+        group=Group.KEDA,
+        binaries=("keda", "keda-adapter"),
+        estimate=450,
+        copies=(
+            Copy(
+                module="github.com/kedacore/keda/v2",
+                source="config/crd/bases",
+                destination="share/keda/charts/keda-crd/templates",
+            ),
+        ),
+        rename=(("operator", "keda"), ("adapter", "keda-adapter")),
     ),
 )

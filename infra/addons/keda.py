@@ -1,0 +1,259 @@
+"""KEDA: scales models to zero and by what no pod measures. It answers external.metrics.k8s.io and nothing else, so
+that prometheus-adapter, which answers custom.metrics.k8s.io, stands beside it.
+
+It is confined to the models' namespace: there it watches, and of the cluster's secrets it reads none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulumi
+from pulumi_kubernetes import helm
+
+from infra import names
+from infra.addons.namespaces import isolated
+from infra.certificate import ServingCertificate
+from infra.k8s import network, probes, rbac, webhooks, workloads
+from infra.k8s.manifest import Manifest, declare, metadata, name_of
+from infra.outputs import Keda, Monitoring, Namespaces
+
+if TYPE_CHECKING:
+    from infra.config.addons import KedaConfig
+
+GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
+
+API_PORT, HEALTH_PORT, METRICS_SERVICE_PORT = 6443, 8081, 9666
+"""Of the metrics API, of the operator's health, and where the operator hands its values to the metrics API."""
+
+CERTIFICATES = "/certs"
+
+OPERATOR_LABELS = {names.LABEL_NAME: names.KEDA_OPERATOR}
+API_LABELS = {names.LABEL_NAME: names.KEDA_METRICS_API}
+
+INSTALL_SECONDS = 120
+
+CHANGE = ("get", "list", "patch", "update", "watch")
+OWN = ("create", "delete", *CHANGE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KedaArgs:
+    """What KEDA is made from."""
+
+    config: KedaConfig
+    image: str
+    namespaces: Namespaces
+    monitoring: Monitoring | None
+    """Prometheus, where models may scale by its queries."""
+
+
+class KedaScaler(pulumi.ComponentResource):
+    """Kinds, operator and metrics API."""
+
+    keda: Keda
+
+    def __init__(self, name: str, args: KedaArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:addons:Keda", name, {}, opts)
+        self._child = pulumi.ResourceOptions(parent=self)
+        namespace = isolated(names.KEDA_NAMESPACE, self._child)
+        kinds = helm.v3.Release(
+            f"{name}-kinds",
+            name="keda-crd",
+            chart=f"{args.config.charts}/keda-crd",
+            namespace=namespace,
+            timeout=INSTALL_SECONDS,
+            atomic=True,
+            opts=self._child,
+        )
+        account = name_of(declare(name, workloads.service_account(names.KEDA, namespace, OPERATOR_LABELS), self._child))
+        rights = [
+            declare(f"{name}-{kind}", manifest, self._child)
+            for kind, manifest in rights_manifests(account, args.namespaces.models).items()
+        ]
+        certificate = ServingCertificate(name, hosts(), self._child)
+        files = webhooks.tls_secret(name, namespace, certificate.certificate, certificate.key, certificate.ca)
+        secret = name_of(declare(name, files, self._child))
+        for policy, manifest in policies(args, namespace).items():
+            declare(f"{name}-{policy}", manifest, self._child)
+        pods = Pods(args=args, namespace=namespace, account=account, secret=secret, certificate=certificate.certificate)
+        operator = self._served(names.KEDA_OPERATOR, pods.operator(), operator_service(namespace), [kinds, *rights])
+        metrics = webhooks.service(names.KEDA_METRICS_API, namespace, API_LABELS)
+        answering = self._served(names.KEDA_METRICS_API, pods.metrics_api(), metrics, [operator])
+        api = declare(
+            name,
+            webhooks.api_service(GROUP, VERSION, name_of(answering), namespace, certificate.ca),
+            pulumi.ResourceOptions(parent=self, depends_on=[answering]),
+        )
+        self.keda = Keda(kinds=kinds, api=name_of(api))
+        self.register_outputs({"api": self.keda.api})
+
+    def _served(
+        self, name: str, deployment: Manifest, service: Manifest, after: list[pulumi.Resource]
+    ) -> pulumi.CustomResource:
+        running = declare(name, deployment, pulumi.ResourceOptions(parent=self, depends_on=after))
+        return declare(name, service, pulumi.ResourceOptions(parent=self, depends_on=[running]))
+
+
+def hosts() -> list[str]:
+    """Names that operator and metrics API are called by."""
+    return [
+        *(names.webhook_host(name, names.KEDA_NAMESPACE) for name in (names.KEDA_OPERATOR, names.KEDA_METRICS_API)),
+        names.service_host(names.KEDA_OPERATOR, names.KEDA_NAMESPACE),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pods:
+    """KEDA's two Deployments, from one image."""
+
+    args: KedaArgs
+    namespace: pulumi.Input[str]
+    account: pulumi.Input[str]
+    secret: pulumi.Input[str]
+    certificate: pulumi.Output[str]
+
+    def operator(self) -> Manifest:
+        """Watches ScaledObjects, makes their autoscalers, starts and stops the last pod."""
+        container = workloads.container(
+            "operator",
+            self.args.image,
+            workloads.resources(cpu="20m", cpu_limit="1", memory="256Mi"),
+            {"certificate": CERTIFICATES, "scratch": workloads.SCRATCH},
+            command=["/usr/local/bin/keda"],
+            args=["--zap-log-level=info", "--enable-cert-rotation=false", "--enable-webhook-patching=false"],
+            env=self._environment(),
+            ports=[
+                {"name": "health", "containerPort": HEALTH_PORT},
+                {"name": "metrics", "containerPort": METRICS_SERVICE_PORT},
+            ],
+            startupProbe=probes.startup("/readyz", "health", within=INSTALL_SECONDS),
+            readinessProbe=probes.readiness("/readyz", "health"),
+            livenessProbe=probes.liveness("/healthz", "health"),
+        )
+        return self._deployment(names.KEDA_OPERATOR, OPERATOR_LABELS, container)
+
+    def metrics_api(self) -> Manifest:
+        """Answers the autoscalers with what the operator measures."""
+        probe = {"path": "/readyz", "port": webhooks.PORT_NAME, "scheme": "HTTPS"}
+        container = workloads.container(
+            "metrics-api",
+            self.args.image,
+            workloads.resources(cpu="20m", cpu_limit="1", memory="192Mi"),
+            {"certificate": CERTIFICATES, "scratch": workloads.SCRATCH},
+            command=["/usr/local/bin/keda-adapter"],
+            args=[
+                f"--secure-port={API_PORT}",
+                f"--client-ca-file={CERTIFICATES}/ca.crt",
+                f"--tls-cert-file={CERTIFICATES}/tls.crt",
+                f"--tls-private-key-file={CERTIFICATES}/tls.key",
+                f"--cert-dir={CERTIFICATES}",
+                f"--metrics-service-address={hosts()[0]}:{METRICS_SERVICE_PORT}",
+            ],
+            env=self._environment(),
+            ports=[{"name": webhooks.PORT_NAME, "containerPort": API_PORT}],
+            readinessProbe={"httpGet": probe, "periodSeconds": 3, "timeoutSeconds": 2, "failureThreshold": 3},
+            livenessProbe={
+                "httpGet": {**probe, "path": "/livez"},
+                "periodSeconds": 10,
+                "timeoutSeconds": 5,
+                "failureThreshold": 6,
+            },
+        )
+        return self._deployment(names.KEDA_METRICS_API, API_LABELS, container)
+
+    def _environment(self) -> list[Manifest]:
+        place = {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+        settings: dict[str, pulumi.Input[str]] = {
+            "WATCH_NAMESPACE": self.args.namespaces.models,
+            "KEDA_RESTRICT_SECRET_ACCESS": "true",
+            "KEDA_HTTP_DEFAULT_TIMEOUT": "3000",
+        }
+        return [place, *workloads.env(settings)]
+
+    def _deployment(self, name: str, labels: dict[str, str], container: Manifest) -> Manifest:
+        pod = workloads.Pod(
+            labels=labels,
+            annotations={names.ANNOTATION_CONFIG_DIGEST: webhooks.digest(self.certificate)},
+            containers=[container],
+            volumes={
+                "certificate": {"secret": {"secretName": self.secret}},
+                "scratch": {"emptyDir": {"sizeLimit": "64Mi"}},
+            },
+            service_account=self.account,
+            extra={"automountServiceAccountToken": True},
+        )
+        return workloads.singleton(name, self.namespace, pod)
+
+
+def operator_service(namespace: pulumi.Input[str]) -> Manifest:
+    """Where the metrics API finds the operator."""
+    port = {"name": "metrics", "port": METRICS_SERVICE_PORT, "targetPort": "metrics", "protocol": "TCP"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(names.KEDA_OPERATOR, namespace, OPERATOR_LABELS),
+        "spec": {"type": "ClusterIP", "selector": dict(OPERATOR_LABELS), "ports": [{**port, "appProtocol": "grpc"}]},
+    }
+
+
+def rights_manifests(account: pulumi.Input[str], models: pulumi.Input[str]) -> dict[str, Manifest]:
+    """Rights of both: in the models' namespace what scaling takes, in the cluster only kinds that have no namespace."""
+    name, space = names.KEDA, names.KEDA_NAMESPACE
+    subject = rbac.service_account(account, space)
+    autoscaler = rbac.service_account("horizontal-pod-autoscaler", "kube-system")
+    asking = f"{name}-client"
+    scaled = ("scaledjobs", "scaledobjects", "triggerauthentications")
+    parts = [f"{kind}/{part}" for kind in scaled for part in ("status", "finalizers")]
+    within = [
+        rbac.rule("keda.sh", [*scaled, *parts], CHANGE),
+        rbac.rule("eventing.keda.sh", ["cloudeventsources", "cloudeventsources/status"], CHANGE),
+        rbac.rule("autoscaling", ["horizontalpodautoscalers"], OWN),
+        rbac.rule("apps", ["deployments", "replicasets", "statefulsets"], rbac.READ),
+        rbac.rule("apps", ["deployments/scale", "statefulsets/scale"], CHANGE),
+        rbac.rule("batch", ["jobs"], OWN),
+        rbac.rule("", ["configmaps", "limitranges", "pods", "serviceaccounts", "services"], rbac.READ),
+        rbac.rule("discovery.k8s.io", ["endpointslices"], rbac.READ),
+        rbac.rule("", ["events"], ("create", "patch")),
+        rbac.rule("events.k8s.io", ["events"], ("create", "patch")),
+    ]
+    everywhere = [
+        rbac.rule("keda.sh", ["clustertriggerauthentications", "clustertriggerauthentications/status"], CHANGE),
+        rbac.rule("eventing.keda.sh", ["clustercloudeventsources", "clustercloudeventsources/status"], CHANGE),
+    ]
+    return {
+        "models-role": rbac.role(name, models, within),
+        "models": rbac.role_binding(name, models, name, subject),
+        "role": rbac.cluster_role(name, everywhere),
+        "binding": rbac.cluster_role_binding(name, name, subject),
+        "delegator": rbac.cluster_role_binding(f"{name}-delegator", "system:auth-delegator", subject),
+        "auth-reader": rbac.role_binding(name, "kube-system", "extension-apiserver-authentication-reader", subject),
+        "client-role": rbac.cluster_role(asking, [rbac.rule(GROUP, ["*"], ("get", "list"))]),
+        "client": rbac.cluster_role_binding(asking, asking, autoscaler),
+    }
+
+
+def policies(args: KedaArgs, namespace: pulumi.Input[str]) -> dict[str, Manifest]:
+    """The API server asks the metrics API, that asks the operator, and the operator asks Prometheus."""
+    api = [network.flow("to", [], network.API_SERVER_PORTS)]
+    prometheus = network.namespace_peer(args.namespaces.platform, {names.LABEL_NAME: names.PROMETHEUS})
+    measured = [network.flow("to", [prometheus], [args.monitoring.port])] if args.monitoring else []
+    operator = network.namespace_peer(namespace, OPERATOR_LABELS)
+    answering = network.namespace_peer(namespace, API_LABELS)
+    return {
+        "operator-policy": network.allow(
+            names.KEDA_OPERATOR,
+            namespace,
+            OPERATOR_LABELS,
+            ingress=[network.flow("from", [answering], [METRICS_SERVICE_PORT])],
+            egress=[*api, *measured],
+        ),
+        "api-policy": network.allow(
+            names.KEDA_METRICS_API,
+            namespace,
+            API_LABELS,
+            ingress=[network.flow("from", [], [API_PORT])],
+            egress=[*api, network.flow("to", [operator], [METRICS_SERVICE_PORT])],
+        ),
+    }

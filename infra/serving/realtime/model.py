@@ -146,6 +146,8 @@ class RealtimeModel(pulumi.ComponentResource):
             routing.routes(self._name, config),
             manifests.model_labels(self._name),
         )
+        serves = ", ".join(f"{release}={self._args.resolved[release].version}" for release in sorted(config.releases))
+        manifest["metadata"]["annotations"] = {names.ANNOTATION_SERVES: serves}
         options = pulumi.ResourceOptions(parent=self, depends_on=ready, hooks=self._hooks())
         route = declare(f"{self._name}-route", manifest, options)
         if config.sticky is not None:

@@ -190,6 +190,12 @@ def test_data_that_do_not_fit_are_named_with_what_to_do(changed, message, versio
         evaluate(mlflow_server, version, plan, Steps())
 
 
+def test_an_artifact_that_is_not_the_registered_one_is_not_evaluated(version, mlflow_server):
+    other = replace(version, digest="sha256:" + "0" * 64)
+    with pytest.raises(StepError, match=f"has digest {version.digest}"):
+        evaluate(mlflow_server, other, SHORT, Steps())
+
+
 def test_the_key_is_the_users_alone_and_made_once():
     assert public_key(signing_key()) == public_key(signing_key())
     assert stat.S_IMODE(key_file().stat().st_mode) == 0o600

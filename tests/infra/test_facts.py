@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -58,6 +59,15 @@ def test_the_checklist_is_a_hook_unless_the_stack_does_without():
 
     assert hooks() == ["checklist-fraud"]
     assert hooks(checklist={"enabled": False}) == []
+
+
+def test_the_checklist_of_an_update_does_not_ask_the_shadow():
+    releases = {"v1": {"model": "models:/fraud/1"}, "v2": {"model": "models:/fraud/2"}}
+    config = stack(models={"fraud": realtime(releases=releases, shadow="v2")})
+    with mock.patch("infra.serving.realtime.model.after_change", return_value=None) as hooked:
+        record(lambda: deploy(config, resolve_with_evidence), preview=False)
+    [(deployed, seconds)] = [call.args for call in hooked.call_args_list]
+    assert (list(deployed.releases), deployed.shadow, seconds) == (["v1"], None, 60)
 
 
 def test_the_route_changes_with_the_versions_that_it_leads_to():

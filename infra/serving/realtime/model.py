@@ -168,11 +168,13 @@ class RealtimeModel(pulumi.ComponentResource):
         if not checklist.enabled:
             return None
         monitoring = self._args.addons.monitoring
+        # Without the shadow: no update waits for it, and nothing is compared before callers send something.
+        shadow = self._args.config.shadow
         deployed = Deployed(
             model=self._name,
             endpoint=self.endpoint,
-            releases=self._facts["releases"],
-            shadow=self._args.config.shadow,
+            releases={name: said for name, said in self._facts["releases"].items() if name != shadow},
+            shadow=None,
             registry=self._args.registry,
             prometheus=None if monitoring is None else monitoring.public_url,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,15 +98,16 @@ def golden(release: str, version: str, wanted: Golden | None, answered: Answered
         shown = f"version {answered.version} answers, not {version}"
         return Verdict(item=item, passed=False, shown=shown, remedy=remedy)
     rows = len(wanted.rows)
-    if len(answered.values) != rows:
+    if len(answered.values) != rows or rows == 0:
         shown = f"{len(answered.values)} answers to {rows} rows"
         return Verdict(item=item, passed=False, shown=shown, remedy=remedy)
     if wanted.expected is None:
         return Verdict(item=item, passed=True, shown=f"{rows} example rows answered; training's answers are not known")
-    worst = max(abs(value - right) for value, right in zip(answered.values, wanted.expected, strict=True))
+    differences = [abs(value - right) for value, right in zip(answered.values, wanted.expected, strict=True)]
+    worst = next((each for each in differences if math.isnan(each)), max(differences))
     return Verdict(
         item=item,
-        passed=worst <= wanted.tolerance,  # not a number is not: it does not pass
+        passed=worst <= wanted.tolerance,  # what is no number is not
         shown=f"{rows} rows differ by {worst:.2g} from training",
         bound=f"≤ {wanted.tolerance:g}",
         remedy=remedy,

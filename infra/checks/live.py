@@ -45,11 +45,20 @@ class Deployed:
 
 def post_deployment(deployed: Deployed) -> list[Verdict]:
     """Every line that can be seen from outside the cluster."""
+    return answers(deployed) + monitoring(deployed)
+
+
+def answers(deployed: Deployed) -> list[Verdict]:
+    """Whether each release answers as in training, through the gateway."""
     with httpx.Client(base_url=deployed.registry, timeout=ANSWER_SECONDS, follow_redirects=True) as client:
         registry = MlflowRegistry(client)
-        verdicts = [_golden(deployed, registry, release, facts) for release, facts in sorted(deployed.releases.items())]
+        return [_golden(deployed, registry, release, facts) for release, facts in sorted(deployed.releases.items())]
+
+
+def monitoring(deployed: Deployed) -> list[Verdict]:
+    """Whether Prometheus sees each release, has alert rules, and comparisons of the shadow."""
     seen = None if deployed.prometheus is None else monitored(deployed.prometheus, deployed.model)
-    return verdicts + lines.monitoring(sorted(deployed.releases), deployed.shadow, seen)
+    return lines.monitoring(sorted(deployed.releases), deployed.shadow, seen)
 
 
 def until_passed(look: Callable[[], list[Verdict]], timeout_seconds: float) -> list[Verdict]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -173,7 +173,8 @@ def _rollback(measured: Mapping[str, Any], _: Bounds) -> tuple[bool, str, str]:
 
 def _monitoring(measured: Mapping[str, Any], _: Bounds) -> tuple[bool, str, str]:
     series, missing = measured.get("series"), measured.get("missing")
-    if not isinstance(series, list) or not isinstance(missing, list) or not series:
+    # The policy engine's lists are of a type of its own.
+    if not isinstance(series, Sequence) or not isinstance(missing, Sequence) or not series:
         return False, "not measured", ""
     lacking = ", ".join(map(str, missing))
     return (

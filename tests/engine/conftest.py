@@ -13,13 +13,18 @@ import threading
 import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import yaml
 
+from infra.evidence.seal import TAG, Seal, seal
 from tests.engine.remembering_provider import RememberingProvider, Serving
+from tests.infra.evaluated import KEY, content_of
 from tests.infra.recording import RECORDS
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,26 +129,61 @@ def registry():
         yield serving
 
 
+GOLDEN = {"tolerance": 1e-6, "rows": [{"features": {"a": 1.0}, "probability": 0.25, "prediction": 0}]}
+"""Golden rows of every version in the registry."""
+
+
 class Registry:
+    """`evidence` has the files of versions that were evaluated: content and seal by model and version."""
+
     class Handler(http.server.BaseHTTPRequestHandler):
+        evidence: ClassVar[dict[tuple[str, str], tuple[bytes, Seal]]] = {}
+
         def do_GET(self) -> None:
             url = urllib.parse.urlsplit(self.path)
             asked = dict(urllib.parse.parse_qsl(url.query))
+            if "/mlflow-artifacts/" in url.path:
+                self._artifact(url.path, asked)
+                return
             version = asked.get("version", "7")
             found = asked.get("name") != "missing" and "search" not in url.path
             tags = [{"key": "slipway.artifact.digest", "value": f"sha256:{int(version):064x}"}]
-            body = {"model_version": {"version": version, "tags": tags}}
+            if found_evidence := self.evidence.get((asked.get("name", ""), version)):
+                tags.append({"key": TAG, "value": found_evidence[1].dump()})
+            location = f"mlflow-artifacts:/{asked.get('name')}/{version}"
+            body = {"model_version": {"version": version, "tags": tags}, "artifact_uri": location}
             self.send_response(200 if found or "search" in url.path else 404)
             self.send_header("content-type", "application/json")
             self.end_headers()
             missing = {} if "search" in url.path else {"error_code": "RESOURCE_DOES_NOT_EXIST"}
             self.wfile.write(json.dumps(body if found else missing).encode())
 
+        def _artifact(self, path: str, asked: dict[str, str]) -> None:
+            """Of every version the golden rows, of evaluated ones their evidence."""
+            *_, model, version, name = path.split("/")
+            content = json.dumps({"files": [{"path": "golden.json", "is_dir": False}]}).encode()
+            if "path" not in asked:
+                content = self.evidence[model, version][0] if name == "evidence.json" else json.dumps(GOLDEN).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.end_headers()
+            self.wfile.write(content)
+
         def log_message(self, *_: object) -> None:
             """Not into the tests' output."""
 
+    def __init__(self) -> None:
+        self.evidence: dict[tuple[str, str], tuple[bytes, Seal]] = {}
+
+    def add(self, model: str, version: str, said: dict[str, Any], key: Ed25519PrivateKey = KEY) -> None:
+        """Record evidence of a version, signed by a key."""
+        content = content_of({"digest": f"sha256:{int(version):064x}", **said})
+        location = f"mlflow-artifacts:/{model}/{version}/evidence.json"
+        self.evidence[model, version] = (content, seal(content, location, key))
+
     def __enter__(self):
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.Handler)
+        handler = type("Handler", (self.Handler,), {"evidence": self.evidence})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"

@@ -75,6 +75,7 @@ def test_adding_a_release_changes_only_the_release_and_the_route(project, provid
         "PodDisruptionBudget fraud-v2": "create",
         "DestinationRule fraud-v2-rule": "create",
         "VirtualService fraud-route": "update",
+        "RealtimeModel fraud": "update",  # its inputs say what it consists of
     }
 
 

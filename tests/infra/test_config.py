@@ -99,6 +99,32 @@ def test_an_accepted_configuration_cannot_be_changed():
             ),
         ),
         (
+            {"evidence": {"enforcement": "mandatory"}},
+            (
+                "slipway:evidence.signers: [] → a mandatory gate names whom it believes: anyone can sign with a key of "
+                "their own → add the key that `slipway models signer` prints"
+            ),
+        ),
+        (
+            {"evidence": {"signers": ["mine"]}},
+            (
+                'slipway:evidence.signers.0: "mine" → an Ed25519 public key → '
+                "write ed25519:<base64>, as `slipway models signer` prints it"
+            ),
+        ),
+        (
+            {"evidence": {"minimum": {"logLoss": 0.1}}},
+            (
+                'slipway:evidence.minimum.logLoss: "logLoss" → one of a fixed set → '
+                "choose 'rocAuc', 'accuracy', 'f1', 'f1Macro' or 'r2'"
+            ),
+        ),
+        (
+            {"evidence": {"regressionMargin": {"rocAuc": -0.1}}},
+            "slipway:evidence.regressionMargin.rocAuc: -0.1 → at least 0.0 → raise it",
+        ),
+        ({"production": "yes!"}, 'slipway:production: "yes!" → true or false → write it without quotes'),
+        (
             {"images": {"inference": "slipway.local/inference:latest"}},
             (
                 'slipway:images.inference: "slipway.local/inference:latest" → an image by digest, a tag can move → '

@@ -39,7 +39,7 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     """A checklist as lines of a Markdown table."""
     rows = [
         f"| {verdict.item} | {'pass' if verdict.passed else '**FAIL**'} | {_cell(verdict.shown)} "
-        f"| {_cell(verdict.bound)} | {_cell(verdict.remedy)} |"
+        f"| {_cell(verdict.bound)} | {'' if verdict.passed else _cell(verdict.remedy)} |"
         for verdict in verdicts
     ]
     return ["| item | | found | bound | what to do |", "|---|---|---|---|---|", *rows]

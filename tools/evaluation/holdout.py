@@ -59,12 +59,7 @@ def _read(source: str, content: bytes, target: str) -> Holdout:
 
     parquet = source.endswith((".parquet", ".pq"))
     try:
-        # The shortest text of a float is read back as the same float, not as the nearest one of a fast parser.
-        frame = (
-            pd.read_parquet(io.BytesIO(content))
-            if parquet
-            else pd.read_csv(io.BytesIO(content), float_precision="round_trip")
-        )
+        frame = (pd.read_parquet if parquet else pd.read_csv)(io.BytesIO(content))
     except (ValueError, OSError, ImportError) as error:
         raise StepError(f"{source}: {error} → CSV or Parquet → correct it") from error
     if target not in frame.columns or len(frame) == 0:

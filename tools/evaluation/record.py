@@ -44,10 +44,21 @@ ANSWER_SECONDS = 30.0
 
 
 def record(tracking_uri: str, evidence: Evidence) -> Seal:
-    """Store the evidence and its card, sealed. `StepError` where the version has no run to keep them in."""
+    """Store the evidence and its card, sealed. `StepError` where the registry does not take them."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
     version = evidence.version
     if not version.run_id:
         raise StepError(f"{version.uri}: has no run → its evidence is an artifact of it → register it from a run")
+    try:
+        return _record(tracking_uri, evidence)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise StepError(f"{version.uri}: {reason} → its evidence is kept in the registry → evaluate again") from error
+
+
+def _record(tracking_uri: str, evidence: Evidence) -> Seal:
+    version = evidence.version
     client = client_of(tracking_uri)
     key = signing_key()
     content = (json.dumps(evidence.document, indent=1, sort_keys=True) + "\n").encode()

@@ -146,6 +146,8 @@ class RealtimeModel(pulumi.ComponentResource):
             routing.routes(self._name, config),
             manifests.model_labels(self._name),
         )
+        serves = ", ".join(f"{release}={self._args.resolved[release].version}" for release in sorted(config.releases))
+        manifest["metadata"]["annotations"] = {names.ANNOTATION_SERVES: serves}
         options = pulumi.ResourceOptions(parent=self, depends_on=ready, hooks=self._hooks())
         route = declare(f"{self._name}-route", manifest, options)
         if config.sticky is not None:
@@ -166,11 +168,13 @@ class RealtimeModel(pulumi.ComponentResource):
         if not checklist.enabled:
             return None
         monitoring = self._args.addons.monitoring
+        # Without the shadow: no update waits for it, and nothing is compared before callers send something.
+        shadow = self._args.config.shadow
         deployed = Deployed(
             model=self._name,
             endpoint=self.endpoint,
-            releases=self._facts["releases"],
-            shadow=self._args.config.shadow,
+            releases={name: said for name, said in self._facts["releases"].items() if name != shadow},
+            shadow=None,
             registry=self._args.registry,
             prometheus=None if monitoring is None else monitoring.public_url,
         )

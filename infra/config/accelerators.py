@@ -7,7 +7,9 @@ A node pool carries `NODE_LABEL` with the name used here. It is a label of ours,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
 
 from infra.config.base import broken_rule
 
@@ -60,6 +62,16 @@ ACCELERATORS: Mapping[str, Accelerator] = {
 """By the name that a stack file uses."""
 
 
+def _known(name: str) -> str:
+    if name not in ACCELERATORS:
+        raise broken_rule("a GPU that is known", f"one of: {', '.join(ACCELERATORS)}")
+    return name
+
+
+AcceleratorName = Annotated[str, AfterValidator(_known)]
+"""A key of `ACCELERATORS`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Placement:
     """What a pod needs to get its GPUs, as Kubernetes wants it."""
@@ -78,9 +90,7 @@ def placement(accelerator: str, count: int, share: str | None = None) -> Placeme
 
     Raises the configuration's error where there is no such GPU or profile.
     """
-    known = ACCELERATORS.get(accelerator)
-    if known is None:
-        raise broken_rule("a GPU that is known", f"one of: {', '.join(ACCELERATORS)}")
+    known = ACCELERATORS[_known(accelerator)]
     if share is None:
         resource, memory = WHOLE, float(known.memory_gb * count)
     elif share == SHARED:
@@ -97,6 +107,13 @@ def placement(accelerator: str, count: int, share: str | None = None) -> Placeme
         tolerations=(TAINT,),
         memory_gb=memory,
     )
+
+
+def whole_gpus(accelerator: str, count: int, share: str | None) -> int:
+    """How many GPUs hold `count` of them at least; of shared ones as many as take turns, so that one is enough."""
+    if share is None:
+        return count
+    return 1 if share == SHARED else -(-count // ACCELERATORS[accelerator].mig[share])
 
 
 def mig_memory_gb(profile: str) -> float:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infra import names
+from infra.config.accelerators import whole_gpus
 from infra.config.base import PROJECT
 from infra.config.problems import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from infra.config.addons import AddonsConfig
     from infra.config.models import RealtimeModelConfig
@@ -102,3 +103,26 @@ def _needs(model: RealtimeModelConfig, addons: AddonsConfig) -> Iterator[Refused
             "scaling.requestsPerSecond", model.scaling.requests_per_second, "is measured by the monitoring add-on",
             "set addons.monitoring.enabled, or scale by `cpu`",
         )  # fmt: skip
+
+
+def over_quota(models: Mapping[str, RealtimeModelConfig], gpus: Mapping[str, int]) -> list[str]:
+    """One line for each kind of GPU of which the releases' peak is more than there are.
+
+    At its peak a release has its most replicas, and one more while its pods are replaced.
+    """
+    demands: dict[str, list[tuple[str, int]]] = {}
+    for name, model in models.items():
+        peak = max(model.scaling.max or model.scaling.min, 1) + 1
+        for release, config in model.releases.items():
+            asked = config.resources
+            if asked.gpu is not None and asked.accelerator is not None:
+                count = whole_gpus(asked.accelerator, asked.gpu * peak, asked.gpu_share)
+                demands.setdefault(asked.accelerator, []).append((f"{name}.releases.{release}.resources.gpu", count))
+    return [
+        f"{PROJECT}:models.{key}: {count} at its peak, {sum(each for _, each in of)} with all releases → "
+        f"{PROJECT}:platform.gpus.{accelerator} is {gpus.get(accelerator, 0)} → "
+        "ask for less, lower scaling.max, or raise that where the nodes have more"
+        for accelerator, of in sorted(demands.items())
+        if sum(each for _, each in of) > gpus.get(accelerator, 0)
+        for key, count in of
+    ]

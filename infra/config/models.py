@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from infra.config.accelerators import ACCELERATORS, AcceleratorName, Placement, placement
 from infra.config.base import ConfigModel, EnvName, HeaderName, ImageRef, Quantity, ReleaseName, broken_rule
 from services.contract import Env
 
@@ -69,6 +70,31 @@ class ResourcesConfig(ConfigModel):
 
     memory: Quantity = "1Gi"
     """Memory, reserved and limited alike: a replica never dies of its neighbours' appetite."""
+
+    gpu: Annotated[int, Field(ge=1, le=16)] | None = None
+    """GPUs, or parts of one where `gpuShare` says so."""
+
+    accelerator: AcceleratorName | None = None
+    """Which GPU it is: the replica runs on nodes that have it, and only there."""
+
+    gpu_share: str | None = None
+    """`shared` for a GPU that others use at the same time, or a MIG profile (`1g.10gb`) for a part of its own."""
+
+    @model_validator(mode="after")
+    def _a_gpu_is_one_that_there_is(self) -> ResourcesConfig:
+        if self.gpu is not None and self.accelerator is None:
+            raise broken_rule("a GPU of a kind", f"set accelerator to one of: {', '.join(ACCELERATORS)}")
+        if self.gpu is None and (self.accelerator is not None or self.gpu_share is not None):
+            raise broken_rule("says which GPU, and asks for none", "set gpu to how many, or drop it")
+        _ = self.placement  # raises where the GPU has no such part
+        return self
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where its GPUs are to be had; None without any."""
+        if self.gpu is None or self.accelerator is None:
+            return None
+        return placement(self.accelerator, self.gpu, self.gpu_share)
 
 
 class ReleaseConfig(ConfigModel):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from infra.config import problems
 from infra.config.base import PROJECT
-from infra.config.combinations import refusals
+from infra.config.combinations import over_quota, refusals
 from infra.config.schema import stack_schema
 from infra.config.stack import StackConfig
 from infra.errors import ConfigError
@@ -50,6 +50,7 @@ def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
     except ValidationError as error:
         raise ConfigError(problems.render(error, stack_schema())) from None
     refused = [line for name, model in config.models.items() for line in refusals(name, model, config.addons)]
+    refused += over_quota(config.models, config.platform.gpus)
     if refused:
         raise ConfigError(refused)
     return _complete(config, records)

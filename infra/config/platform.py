@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from infra.config.accelerators import AcceleratorName  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.base import ConfigModel, Quantity
 
 
@@ -20,6 +21,9 @@ class LocalPlatformConfig(ConfigModel):
 
     object_store_size: Quantity = "10Gi"
     """Size of the volume under S3; it holds every model artifact."""
+
+    gpus: dict[AcceleratorName, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """GPUs of each kind that the cluster's nodes have: what all releases together may ask for at their peak."""
 
 
 PlatformConfig: TypeAlias = LocalPlatformConfig

@@ -1,7 +1,7 @@
 """Candidates for rollouts: the example model as good as it is, and with one thing wrong each.
 
-`python -m tests.e2e.candidates MLFLOW_URL` registers them and prints their versions by kind as JSON. Each of them loads,
-is ready and answers its golden rows: what is wrong shows under traffic alone.
+`python -m tests.e2e.candidates MLFLOW_URL` registers them and prints their versions by kind as JSON. Each of them
+loads, is ready and answers its golden rows: what is wrong shows under traffic alone.
 """
 
 from __future__ import annotations

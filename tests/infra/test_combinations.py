@@ -125,3 +125,50 @@ def test_every_refusal_has_a_case():
 def test_all_of_a_stacks_refusals_are_told_at_once():
     told = problems({"shadow": "v3", "scaling": {"cpu": 70}})
     assert [line.split(":")[1] for line in told] == ["models.fraud.shadow", "models.fraud.scaling.cpu"]
+
+
+GPU = {"model": "models:/fraud/1", "resources": {"gpu": 1, "accelerator": "nvidia-l4"}}
+
+
+def gpu_problems(resources=None, gpus=None, **keys):
+    release = {**GPU, "resources": resources or GPU["resources"]}
+    with pytest.raises(ConfigError) as raised:
+        stack(
+            platform={"kind": "local", "gpus": gpus or {}}, models={"fraud": realtime(releases={"v1": release}, **keys)}
+        )
+    return raised.value.problems
+
+
+def test_more_gpus_than_there_are_are_refused_with_the_quotas_name():
+    assert gpu_problems(gpus={"nvidia-l4": 2}, scaling={"min": 2}) == [
+        "slipway:models.fraud.releases.v1.resources.gpu: 3 at its peak, 3 with all releases → "
+        "slipway:platform.gpus.nvidia-l4 is 2 → "
+        "ask for less, lower scaling.max, or raise that where the nodes have more"
+    ]
+    assert "platform.gpus.nvidia-l4 is 0" in gpu_problems()[0]
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "enough"), [(None, 1, 3), ("shared", 1, 1), ("1g.10gb", 4, 2)],
+)  # fmt: skip
+def test_what_fits_the_quota_is_accepted(share, count, enough):
+    resources = {"gpu": count, "accelerator": "nvidia-h100", "gpuShare": share}
+    release = {"model": "models:/fraud/1", "resources": {k: v for k, v in resources.items() if v}}
+    model = realtime(releases={"v1": release}, scaling={"min": 2})
+    assert stack(platform={"kind": "local", "gpus": {"nvidia-h100": enough}}, models={"fraud": model})
+    if enough > 1:
+        with pytest.raises(ConfigError, match=r"platform\.gpus\.nvidia-h100"):
+            stack(platform={"kind": "local", "gpus": {"nvidia-h100": enough - 1}}, models={"fraud": model})
+
+
+@pytest.mark.parametrize(
+    ("resources", "rule"),
+    [
+        ({"gpu": 1}, "a GPU of a kind"),
+        ({"accelerator": "nvidia-l4"}, "says which GPU, and asks for none"),
+        ({"gpu": 1, "accelerator": "nvidia-l5"}, "a GPU that is known"),
+        ({"gpu": 1, "accelerator": "nvidia-l4", "gpuShare": "1g.10gb"}, "a part of an nvidia-l4"),
+    ],
+)
+def test_a_gpu_that_cannot_be_had_is_refused(resources, rule):
+    assert rule in gpu_problems(resources)[0]

@@ -335,3 +335,23 @@ def test_knative_scales_to_zero_by_itself():
     predictor = found["spec"]["predictor"]
     assert (predictor["minReplicas"], predictor["scaleMetric"], predictor["scaleTarget"]) == (0, "rps", 10)
     assert not recorded.of("HorizontalPodAutoscaler")
+
+
+@pytest.mark.parametrize("runtime", ["deployment", "kserve"])
+def test_a_release_with_gpus_goes_to_their_nodes_and_only_there(runtime):
+    release = {"model": "models:/fraud/1", "resources": {"gpu": 2, "accelerator": "nvidia-l4"}}
+    config = stack(
+        models={"fraud": realtime(releases={"v1": release}, runtime=runtime)},
+        platform={"kind": "local", "gpus": {"nvidia-l4": 4}},
+        addons={"kserve": {"enabled": True}},
+    )
+    recorded = record(lambda: deploy(config, resolve_without_registry), preview=False)
+    if runtime == "kserve":
+        pod = recorded.one("InferenceService", "fraud-v1")["spec"]["predictor"]
+        resources = pod["model"]["resources"]
+    else:
+        pod = recorded.one("Deployment", "fraud-v1")["spec"]["template"]["spec"]
+        resources = pod["containers"][0]["resources"]
+    assert pod["nodeSelector"] == {"slipway.dev/accelerator": "nvidia-l4"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "2"

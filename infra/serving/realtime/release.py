@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     import pulumi
 
-    from infra.config.models import RealtimeModelConfig, ReleaseConfig
+    from infra.config.accelerators import Placement
+    from infra.config.models import RealtimeModelConfig, ReleaseConfig, ResourcesConfig
     from infra.registry.reference import ResolvedModel
 
 HTTP = "http"
@@ -109,8 +110,21 @@ def pod(spec: ReleaseSpec, account: pulumi.Input[str]) -> workloads.Pod:
         volumes={"cache": {"emptyDir": {"sizeLimit": "10Gi"}}, "scratch": {"emptyDir": {"sizeLimit": "1Gi"}}},
         service_account=account,
         grace_seconds=ROUTE_SECONDS + DRAIN_SECONDS,
-        extra={"topologySpreadConstraints": [_spread(spec.labels, key) for key in SPREAD_OVER]},
+        extra={
+            "topologySpreadConstraints": [_spread(spec.labels, key) for key in SPREAD_OVER],
+            **_gpu_nodes(spec.config.resources.placement),
+        },
     )
+
+
+def _gpu_nodes(placement: Placement | None) -> Manifest:
+    """Onto the nodes that have the GPU, past the taint that keeps all else off them."""
+    if placement is None:
+        return {}
+    return {
+        "nodeSelector": dict(placement.node_selector),
+        "tolerations": [dict(each) for each in placement.tolerations],
+    }
 
 
 def deployment(spec: ReleaseSpec, account: pulumi.Input[str]) -> Manifest:
@@ -181,12 +195,21 @@ def _spread(labels: Mapping[str, str], key: str) -> Manifest:
     }
 
 
+def _resources(limits: ResourcesConfig) -> Manifest:
+    found = workloads.resources(limits.cpu, limits.cpu_limit, limits.memory)
+    placed = limits.placement
+    if placed is not None:
+        for kind in ("requests", "limits"):
+            found[kind][placed.resource] = str(placed.count)
+    return found
+
+
 def _container(spec: ReleaseSpec) -> Manifest:
     limits = spec.config.resources
     return workloads.container(
         "inference",
         spec.image,
-        workloads.resources(limits.cpu, limits.cpu_limit, limits.memory),
+        _resources(limits),
         {"cache": CACHE, "scratch": workloads.SCRATCH},
         env=workloads.env(environment(spec)),
         ports=[{"name": name, "containerPort": port} for name, port in PORTS.items()],

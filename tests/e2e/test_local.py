@@ -8,16 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.cluster.conftest import machine
-from tests.e2e.conftest import CLUSTER
+from tests.e2e.callers import Callers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -153,46 +150,6 @@ def test_a_release_is_added_reached_by_header_given_traffic_and_removed(site, fe
     site.pulumi("preview", "--expect-no-changes")
 
 
-class Callers:
-    """Callers that ask again and again through the gateway, until the block ends."""
-
-    COUNT = 4
-
-    def __init__(self, site, features):
-        self._ask = lambda: site.predict(features)
-        self._stop = threading.Event()
-        self.statuses = Counter()
-        self._changed = threading.Condition()
-        self._threads = [threading.Thread(target=self._call) for _ in range(self.COUNT)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        self.served(50)
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def served(self, more):
-        """Wait for so many more answers."""
-        with self._changed:
-            wanted = self.statuses[200] + more
-            assert self._changed.wait_for(lambda: self.statuses[200] >= wanted, timeout=120), self.statuses
-
-    def _call(self):
-        while not self._stop.is_set():
-            try:
-                status = self._ask().status_code
-            except httpx.HTTPError as error:
-                status = type(error).__name__
-            with self._changed:
-                self.statuses[status] += 1
-                self._changed.notify_all()
-
-
 def test_no_request_fails_while_every_pod_is_replaced_and_a_killed_process_fails_only_those_it_had(site, features):
     original = site.stack_file.read_text()
 
@@ -207,13 +164,13 @@ def test_no_request_fails_while_every_pod_is_replaced_and_a_killed_process_fails
         site.pulumi("up", "--yes", "--skip-preview")
         before = pods(site)
         site.edit(other)
-        with Callers(site, features) as callers:
+        with Callers(site.endpoint, [features]) as callers:
             site.pulumi("up", "--yes", "--skip-preview")
             callers.served(50)
         assert not before & pods(site), "each of them was replaced"
         assert set(callers.statuses) == {200}
         site.figure("answers during a rolling restart", callers.statuses[200], "answers")
-        with Callers(site, features) as callers:
+        with Callers(site.endpoint, [features]) as callers:
             os.kill(process_of(min(pods(site))), signal.SIGKILL)
             callers.served(200)
         failed = {status: count for status, count in callers.statuses.items() if status != 200}
@@ -330,17 +287,3 @@ print(client.create_model_version(example.MODEL_NAME, f"{run.artifact_uri}/bundl
         )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()[-1]
-
-
-def test_destroy_leaves_the_cluster_empty_and_down_leaves_nothing(site):
-    started = time.monotonic()
-    site.pulumi("destroy", "--yes", "--skip-preview")
-    site.figure("pulumi destroy", time.monotonic() - started, "s")
-    namespaces = set(site.kubectl("get", "namespaces", "-o", "name").split())
-    assert namespaces == {f"namespace/{name}" for name in ("default", "kube-node-lease", "kube-public", "kube-system")}
-    assert site.kubectl("get", "persistentvolumes", "-o", "name") == ""
-    assert site.kubectl("get", "customresourcedefinitions", "-o", "name") == ""
-    started = time.monotonic()
-    site.slipway("down")
-    site.figure("make down", time.monotonic() - started, "s")
-    assert machine(CLUSTER) == site.before

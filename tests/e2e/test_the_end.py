@@ -1,0 +1,26 @@
+"""After all others: everything goes, and leaves nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.cluster.conftest import machine
+from tests.e2e.conftest import CLUSTER
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+
+
+def test_destroy_leaves_the_cluster_empty_and_down_leaves_nothing(site):
+    started = time.monotonic()
+    site.pulumi("destroy", "--yes", "--skip-preview")
+    site.figure("pulumi destroy", time.monotonic() - started, "s")
+    namespaces = set(site.kubectl("get", "namespaces", "-o", "name").split())
+    assert namespaces == {f"namespace/{name}" for name in ("default", "kube-node-lease", "kube-public", "kube-system")}
+    assert site.kubectl("get", "persistentvolumes", "-o", "name") == ""
+    assert site.kubectl("get", "customresourcedefinitions", "-o", "name") == ""
+    started = time.monotonic()
+    site.slipway("down")
+    site.figure("make down", time.monotonic() - started, "s")
+    assert machine(CLUSTER) == site.before

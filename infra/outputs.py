@@ -104,8 +104,8 @@ class Monitoring:
 class Kserve:
     """A KServe that takes InferenceServices."""
 
-    namespace: Output[str]
-    """Namespace of its controller, known once its webhooks are in force."""
+    ready: tuple[Resource, ...]
+    """Its webhooks: an InferenceService made before them would lack its defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)

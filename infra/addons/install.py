@@ -15,6 +15,7 @@ from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Monitoring, Platf
 from infra.telemetry.alerts import Objective
 
 if TYPE_CHECKING:
+    from infra.config.models import SloConfig
     from infra.config.stack import StackConfig
 
 
@@ -48,7 +49,7 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
     args = PrometheusArgs(
         config=config.addons.monitoring,
         image=config.images["prometheus"],
-        objectives=[Objective(model=name) for name in config.models],
+        objectives=[_objective(name, model.slo) for name, model in config.models.items()],
         namespaces=platform.namespaces,
         gateway=gateway,
     )
@@ -84,3 +85,9 @@ def serve(config: StackConfig, platform: PlatformOutputs, keda: Keda | None) -> 
         after=keda.kinds if keda else None,
     )
     return KserveController(names.KSERVE, args).kserve
+
+
+def _objective(model: str, slo: SloConfig) -> Objective:
+    """What alerts go by; a model that promises no error rate is held to the usual one."""
+    usual = Objective(model=model)
+    return Objective(model=model, p99_ms=slo.p99_ms, error_rate=slo.error_rate or usual.error_rate)

@@ -100,10 +100,8 @@ class KserveController(pulumi.ComponentResource):
             declare(f"{name}-{kind}", manifest, pulumi.ResourceOptions(parent=self, depends_on=[service]))
             for kind, manifest in webhook_manifests(certificate.ca).items()
         ]
-        # By way of the webhooks: an InferenceService made before them would lack its defaults.
-        ready = pulumi.Output.all(namespace, *map(name_of, hooks)).apply(lambda it: str(it[0]))
-        self.kserve = Kserve(namespace=ready)
-        self.register_outputs({"namespace": ready})
+        self.kserve = Kserve(ready=tuple(hooks))
+        self.register_outputs({})
 
 
 CONFIG_NAME = "inferenceservice-config"

@@ -127,7 +127,7 @@ def run(
 ) -> None:
     """Roll a release out in steps, each judged by its telemetry; a bad one is taken back without being asked.
 
-    A run that was interrupted is taken up by the same command, or ended by `slipway rollout rollback`.
+    The shadow is judged without getting traffic. A run that was interrupted is taken up by the same command, or ended by `slipway rollout rollback`.
     """
     target = _target(model, stack, cluster, context)
     with journals.alone(_journals(target), stack):
@@ -181,8 +181,6 @@ def _begun(target: Target, to: str | None, steps: str, bake: str) -> Journal:
         raise StepError(f"{target.model}: which release? → one of: {', '.join(known)} → --to RELEASE")
     if to not in known:
         raise StepError(f"--to {to}: no release of {target.model} → one of: {', '.join(known)} → choose one")
-    if settings.get("shadow") == to:
-        raise StepError(f"--to {to}: is the shadow → a shadow answers nobody → drop `shadow` from the file first")
     if target.in_cluster() != before:
         raise StepError(
             f"{target.model}: the file says {_shown(before)}, the cluster {_shown(target.in_cluster())} → a rollout "
@@ -193,7 +191,8 @@ def _begun(target: Target, to: str | None, steps: str, bake: str) -> Journal:
         stack=target.stack,
         candidate=to,
         before=before,
-        steps=_ascending(steps, before.get(to, 0)),
+        # A shadow answers nobody: it is watched and judged, and its traffic is for a person to decide.
+        steps=(0,) if settings.get("shadow") == to else _ascending(steps, before.get(to, 0)),
         bake_seconds=_seconds(bake, "--bake"),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -114,7 +114,9 @@ class RealtimeModel(pulumi.ComponentResource):
 
     def _serving_runtime(self, spec: ReleaseSpec, pod: Manifest) -> pulumi.CustomResource:
         if self._runtime is None:
-            self._runtime = declare(self._name, kserve.serving_runtime(self._name, spec, pod), self._child)
+            addon = self._args.addons.kserve
+            options = pulumi.ResourceOptions(parent=self, depends_on=addon.ready if addon else None)
+            self._runtime = declare(self._name, kserve.serving_runtime(self._name, spec, pod), options)
         return self._runtime
 
     def _spec(self, release: str) -> ReleaseSpec:

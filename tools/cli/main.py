@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tools.cli import checklist, cluster, images, models, rollout, stack, toolchain
+from tools.cli import checklist, cluster, images, models, rollout, stack, toolchain, ui
 from tools.steps import StepError
 
 app = typer.Typer(
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (stack.up, stack.down, stack.env, stack.endpoints, stack.predict, checklist.checklist):
+for command in (stack.up, stack.down, stack.env, stack.endpoints, stack.predict, checklist.checklist, ui.ui):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(stack.pulumi)
 app.add_typer(cluster.app, name="cluster")

@@ -40,7 +40,7 @@ def status(
     """Show the traffic of the stack's file, of Pulumi's state and of the cluster, and a rollout that is under way."""
     target = _target(model, stack, cluster, context)
     unfinished = journals.read(_journal(target))
-    under_way = None if unfinished is None else _told(unfinished)
+    under_way = None if unfinished is None else unfinished.told
     found = {"file": target.in_file(), "state": target.in_state(), "cluster": target.in_cluster()}
     agree = found["file"] == found["state"] == found["cluster"]
     if output == "json":
@@ -127,7 +127,8 @@ def run(
 ) -> None:
     """Roll a release out in steps, each judged by its telemetry; a bad one is taken back without being asked.
 
-    The shadow is judged without getting traffic. A run that was interrupted is taken up by the same command, or ended by `slipway rollout rollback`.
+    The shadow is judged without getting traffic. A run that was interrupted is taken up by the same command, or ended
+    by `slipway rollout rollback`.
     """
     target = _target(model, stack, cluster, context)
     with journals.alone(_journals(target), stack):
@@ -137,7 +138,7 @@ def run(
         else:
             if to not in (None, journal.candidate):
                 _refuse_unfinished(target)
-            print(f"{model}: goes on with {_told(journal)}")
+            print(f"{model}: goes on with {journal.told}")
         pace = rollouts.Pace(look_seconds=_seconds(look, "--look"), patience_seconds=_seconds(patience, "--patience"))
         result = rollouts.run(journal, _journal(target), _stage(target, journal), pace, print)
     report = _report(result)
@@ -248,7 +249,7 @@ def _refuse_unfinished(target: Target) -> None:
     unfinished = journals.read(_journal(target))
     if unfinished is not None:
         raise StepError(
-            f"{target.model}: {_told(unfinished)} is under way → one at a time → `slipway rollout run {target.model}` "
+            f"{target.model}: {unfinished.told} is under way → one at a time → `slipway rollout run {target.model}` "
             f"goes on with it, `slipway rollout rollback {target.model}` ends it"
         )
 
@@ -259,11 +260,6 @@ def _journals(target: Target) -> Path:
 
 def _journal(target: Target) -> Path:
     return journals.path_of(_journals(target), target.stack, target.model)
-
-
-def _told(journal: Journal) -> str:
-    at = "giving up" if journal.reverting else f"at {journal.steps[journal.at]}%"
-    return f"the rollout of {journal.candidate} that began {journal.started}, {at}"
 
 
 def _report(result: rollouts.Result) -> Path:

@@ -43,6 +43,12 @@ class Journal:
             return self.before
         return shifted(self.before, self.candidate, self.steps[self.at])
 
+    @property
+    def told(self) -> str:
+        """What is under way, for people."""
+        at = "giving up" if self.reverting else f"at {self.steps[self.at]}%"
+        return f"the rollout of {self.candidate} that began {self.started}, {at}"
+
     def next(self) -> Journal:
         """At the next step."""
         return replace(self, at=self.at + 1)

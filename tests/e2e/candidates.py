@@ -7,6 +7,7 @@ loads, is ready and answers its golden rows: what is wrong shows under traffic a
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,9 +16,6 @@ import torch
 
 from examples.breast_cancer.train import MODEL_NAME, train
 from tools.registry import Registration, register_bundle
-
-UNUSUAL = 20.0
-"""Deviations of the first feature from its mean, beyond which `failing` raises."""
 
 
 class Good(torch.nn.Module):
@@ -32,6 +30,8 @@ class Good(torch.nn.Module):
 
 
 class Failing(Good):
+    """Raises where the first feature is far from its mean, in deviations."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert not bool((x[:, 0] > 20.0).any()), "an unusual row"
         return self.model(x)
@@ -53,26 +53,28 @@ class Different(Good):
 KINDS = {"good": Good, "failing": Failing, "slow": Slow, "different": Different}
 
 
-def bundle(kind: str, directory: Path) -> Path:
-    trained = train(directory)
-    path = trained.directory / "model.pt"
+def altered(trained: Path, kind: str, directory: Path) -> Path:
+    """A copy of the trained bundle with that kind's module, and answers to its golden rows."""
+    shutil.copytree(trained, directory)
+    path = directory / "model.pt"
     torch.jit.script(KINDS[kind](torch.jit.load(path))).save(path)
     if kind == "different":
-        golden = trained.directory / "golden.json"
+        golden = directory / "golden.json"
         document = json.loads(golden.read_text())
         for row in document["rows"]:
             row["probability"] = 1 - row["probability"]
             row["prediction"] = 1 - row["prediction"]
         golden.write_text(json.dumps(document))
-    return trained.directory
+    return directory
 
 
 def register(tracking_uri: str) -> dict[str, str]:
     found = {}
-    for kind in KINDS:
-        with tempfile.TemporaryDirectory() as scratch:
-            made = bundle(kind, Path(scratch, "bundle"))
-            registration = Registration(name=MODEL_NAME, bundle=made, metrics={}, parameters={}, alias=f"e2e-{kind}")
+    with tempfile.TemporaryDirectory() as scratch:
+        trained = train(Path(scratch, "trained")).directory
+        for kind in KINDS:
+            bundle = altered(trained, kind, Path(scratch, kind))
+            registration = Registration(name=MODEL_NAME, bundle=bundle, metrics={}, parameters={}, alias=f"e2e-{kind}")
             found[kind] = register_bundle(tracking_uri, registration).version
     return found
 

@@ -33,14 +33,14 @@ class Failing(Good):
     """Raises where the first feature is far from its mean, in deviations."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        assert not bool((x[:, 0] > 20.0).any()), "an unusual row"
+        assert not bool((x[:, 0] > 4.0).any()), "an unusual row"
         return self.model(x)
 
 
 class Slow(Good):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         work = torch.ones(512, 512)
-        for _ in range(60):
+        for _ in range(250):
             work = torch.mm(work, work) / 512.0
         return self.model(x) + work[0, 0] - work[0, 0]
 

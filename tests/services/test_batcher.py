@@ -72,7 +72,7 @@ async def test_an_idle_batcher_sends_a_single_request_at_once():
 
 async def test_what_arrives_while_the_model_works_leaves_together():
     model = Held()
-    batcher = Batcher(model, BatchLimits())
+    batcher = Batcher(model, BatchLimits(inline=False))
     first = await queued(batcher, (rows(1),))
     await model.has_begun()
     waiting = await queued(batcher, *[(rows(value),) for value in (2, 3, 4)])
@@ -86,7 +86,7 @@ async def test_what_arrives_while_the_model_works_leaves_together():
 
 async def test_requests_of_different_parameters_never_share_a_batch():
     model = Held()
-    batcher = Batcher(model, BatchLimits())
+    batcher = Batcher(model, BatchLimits(inline=False))
     first = await queued(batcher, (rows(1),))
     await model.has_begun()
     a, b = (("mode", "a"),), (("mode", "b"),)
@@ -99,7 +99,7 @@ async def test_requests_of_different_parameters_never_share_a_batch():
 
 async def test_a_cancelled_request_leaves_the_queue_and_frees_its_rows():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=4, max_queued_rows=4))
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=4, max_queued_rows=4))
     first = await queued(batcher, (rows(1),))
     await model.has_begun()
     doomed, kept = await queued(batcher, (rows(2, 3, 4),), (rows(5),))
@@ -125,7 +125,7 @@ async def test_a_request_larger_than_the_queue_is_told_so_and_a_full_queue_says_
 
 async def test_one_callers_bad_row_fails_that_caller_only():
     model = HeldAndFailing()
-    batcher = Batcher(model, BatchLimits())
+    batcher = Batcher(model, BatchLimits(inline=False))
     first = await queued(batcher, (rows(1),))
     await model.has_begun()
     waiting = await queued(batcher, (rows(2),), (rows(13),), (rows(4),))
@@ -145,7 +145,7 @@ async def test_an_answer_of_the_wrong_length_is_an_error_and_not_somebody_elses_
 
 async def test_close_lets_accepted_requests_finish_and_refuses_new_ones():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=1))
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=1))
     accepted = await queued(batcher, (rows(1),), (rows(2),))
     await model.has_begun()
     closing = asyncio.create_task(batcher.close(20))
@@ -160,7 +160,7 @@ async def test_close_lets_accepted_requests_finish_and_refuses_new_ones():
 
 async def test_close_ends_what_the_grace_period_leaves_in_an_error():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=1))
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=1))
     accepted = await queued(batcher, (rows(1),), (rows(2),))
     await model.has_begun()
     await batcher.close(0)
@@ -222,7 +222,7 @@ async def test_a_batch_that_is_known_to_be_quick_runs_on_the_event_loops_thread_
 
 async def test_a_request_past_its_deadline_leaves_the_queue_while_the_model_works():
     model = Held()
-    batcher = Batcher(model, BatchLimits())
+    batcher = Batcher(model, BatchLimits(inline=False))
     first = await queued(batcher, (rows(1),))
     await model.has_begun()
     (late,) = await queued(batcher, (rows(2),), deadline=now() + 0.01)
@@ -240,7 +240,7 @@ async def test_a_request_whose_time_is_over_or_will_be_is_refused_before_it_wait
     pace = Pace()
     pace.observe(4, 1.0)
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=4), pace)
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=4), pace)
     with pytest.raises(DeadlineExceeded):
         await batcher.infer(rows(1), deadline=now() - 1)
     first = await queued(batcher, (rows(*range(4)),))
@@ -256,7 +256,7 @@ async def test_a_request_whose_time_is_over_or_will_be_is_refused_before_it_wait
 
 async def test_a_smaller_priority_goes_first_and_within_one_the_oldest():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=1))
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=1))
     first = await queued(batcher, (rows(0),))
     await model.has_begun()
     later = await queued(batcher, (rows(1),), (rows(2),), priority=0)
@@ -269,7 +269,7 @@ async def test_a_smaller_priority_goes_first_and_within_one_the_oldest():
 
 async def test_a_batch_keeps_to_its_bytes_and_a_large_request_is_cut_to_them():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_bytes=32))  # four rows of one float64
+    batcher = Batcher(model, BatchLimits(inline=False, max_bytes=32))  # four rows of one float64
     first = await queued(batcher, (rows(0),))
     await model.has_begun()
     waiting = await queued(batcher, (rows(1, 2, 3),), (rows(4, 5),), (rows(*range(10)),))
@@ -282,7 +282,7 @@ async def test_a_batch_keeps_to_its_bytes_and_a_large_request_is_cut_to_them():
 
 async def test_a_batch_is_cut_at_the_largest_bucket_it_fills():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=16, buckets=(1, 4, 8)))
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=16, buckets=(1, 4, 8)))
     first = await queued(batcher, (rows(0),))
     await model.has_begun()
     waiting = await queued(batcher, *[(rows(value),) for value in range(1, 14)])
@@ -335,7 +335,7 @@ async def test_an_idle_model_is_tried_however_slow_it_was_when_it_was_last_measu
     pace = Pace()
     pace.observe(1, 60.0)
     model = Held()
-    batcher = Batcher(model, BatchLimits(), pace)
+    batcher = Batcher(model, BatchLimits(inline=False), pace)
     deadline = asyncio.get_running_loop().time() + 5
     first = asyncio.create_task(batcher.infer(rows(1), deadline=deadline))
     await model.has_begun()
@@ -373,7 +373,7 @@ async def test_an_accepted_request_is_not_made_late_by_those_that_came_after_it(
     for size, seconds in ((1, 0.1), (2, 0.2), (4, 0.4), (8, 0.8)):
         pace.learn(size, seconds)
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=8), pace)
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=8), pace)
     first = await queued(batcher, (rows(0),))
     await model.has_begun()
     (urgent,) = await queued(batcher, (rows(1),), deadline=now() + 0.9)
@@ -411,6 +411,9 @@ def test_a_model_that_stalls_the_event_loop_goes_to_the_thread_for_a_while():
     pace.learn(1, INLINE_SECONDS / 10)
     assert pace.inline(1)
     pace.observe(1, 1.0, inline=True)
+    assert pace.inline(1), "one long batch is the machine's"
+    while pace.inline(1):
+        pace.observe(1, 1.0, inline=True)
     away = 0
     while not pace.inline(1):
         pace.observe(1, 0.05)  # beside a busy loop: slow, but that is not the model's
@@ -420,9 +423,20 @@ def test_a_model_that_stalls_the_event_loop_goes_to_the_thread_for_a_while():
     assert pace.inline(1)
 
 
+def test_many_rows_are_cut_to_what_may_run_inline():
+    pace = Pace()
+    assert pace.most_inline(256) == 256, "nothing is known"
+    for size in (1, 64, 256):
+        pace.learn(size, size * INLINE_SECONDS / 100)
+    assert pace.most_inline(256) == 64
+    slow = Pace()
+    slow.learn(1, 5 * INLINE_SECONDS)
+    assert slow.most_inline(256) == 256, "on the thread whole batches are best"
+
+
 async def test_a_model_of_two_lanes_has_two_batches_at_once_and_never_three():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=2, lanes=2))
+    batcher = Batcher(model, BatchLimits(inline=False, max_rows=2, lanes=2))
     first = await queued(batcher, (rows(1),))
     await model.has_begun()
     second = await queued(batcher, (rows(2),))

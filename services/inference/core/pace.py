@@ -10,8 +10,12 @@ INLINE_SECONDS = 0.001
 WEIGHT = 0.2
 """Of the newest measurement in the running mean: a few batches to follow a change."""
 
-RETURN = 0.1
-"""A model that stalled inline is sent to the thread for a few dozen batches before it is tried again."""
+STALLS = 2.0
+"""How far one inline batch weighs at most, in times of what would be too long: one long batch is the machine's doing,
+four in a row are the model's. On the thread a small model answers half as many."""
+
+AWAY, RETURN = 10.0, 0.1
+"""A model that stalls inline is sent to the thread for some twenty batches before it is tried again."""
 
 DEVIATIONS = 2
 """Mean deviations above the mean that a batch is allowed for when a request is accepted by its deadline."""
@@ -54,11 +58,26 @@ class Pace:
             self._load += WEIGHT * difference
             self._deviation += WEIGHT * (abs(difference) - self._deviation)
             # Beside a busy loop another thread's batches take longer than they would inline: no reason to stay there.
-            self._stall += WEIGHT * (seconds / usual - self._stall) if inline else RETURN * (1 - self._stall)
+            if inline:
+                self._stall += WEIGHT * (min(seconds / usual, STALLS * INLINE_SECONDS / usual) - self._stall)
+                if usual * self._stall >= INLINE_SECONDS:
+                    self._stall *= AWAY
+            else:
+                self._stall += RETURN * (1 - self._stall)
 
     def inline(self, rows: int) -> bool:
         """Whether a batch of that many rows holds the event loop up for less than another thread would."""
         return bool(self._rows) and self._usual(rows) * self._stall < INLINE_SECONDS
+
+    def most_inline(self, most: int) -> int:
+        """Rows of the largest batch, up to `most` and by halves of it, that may run inline; `most` where none may.
+
+        Many rows that wait are better two short batches inline than one on the thread.
+        """
+        rows = most
+        while rows > 1 and not self.inline(rows):
+            rows //= 2
+        return rows if self.inline(rows) else most
 
     def expected(self, rows: int) -> float | None:
         """Seconds for a batch of that many rows; None before anything is known."""

@@ -8,7 +8,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
+from infra.certificate import issue
 from tests.golden.rendering import GOLDEN, stacks
 from tests.infra.waiting import answers, until
 from tools.toolchain.build import share
@@ -90,8 +92,19 @@ def prepare(run) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def with_certificates(manifest: str) -> str:
+    """Where a golden has the words that stand for a certificate, a real one: the API server reads it."""
+    document = yaml.safe_load(manifest)
+    if document["kind"] == "Secret" and document.get("type") == "kubernetes.io/tls":
+        issued = issue(["test"])
+        document["stringData"] = {"tls.crt": issued["certificate"], "tls.key": issued["key"]}
+    return yaml.safe_dump(document)
+
+
 @pytest.mark.parametrize("path", NAMESPACED, ids=lambda path: path.stem)
-def test_the_api_server_accepts_every_object_without_a_warning(kubectl, path: Path):
-    done = kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", f"--filename={path}")
+def test_the_api_server_accepts_every_object_without_a_warning(kubectl, path: Path, tmp_path: Path):
+    object_ = tmp_path / path.name
+    object_.write_text(with_certificates(path.read_text()))
+    done = kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", f"--filename={object_}")
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr, f"Pod Security or a deprecation: {done.stderr}"

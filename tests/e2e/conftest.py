@@ -136,7 +136,6 @@ def site(tmp_path_factory, toolchain_bin):
             shutil.copy2(paths.PROJECT / name, checkout / name)
     made = Site(checkout, free_port(), machine(CLUSTER))
     made.edit(lambda config: config["slipway:platform"].update(gatewayPort=made.port))
-    made.edit(lambda config: config.update({"slipway:addons": {"kserve": {"enabled": True}}}))
     started = time.monotonic()
     try:
         done = made.slipway("up")

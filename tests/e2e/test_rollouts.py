@@ -17,7 +17,7 @@ from tests.e2e.callers import Callers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
-MODEL, KSERVED = "breast-cancer", "kserved"
+MODEL = "breast-cancer"
 UNUSUAL = {"mean radius": 2000.0}
 """What the failing candidate cannot take, also where the transformer has clipped it."""
 
@@ -309,45 +309,6 @@ def test_replicas_follow_the_requests_and_none_is_lost(site, rows):
         until(lambda: replicas() == 1, seconds=180)
         site.figure("autoscaling: from the end of the load to one replica", time.monotonic() - started, "s")
         assert set(callers.statuses) == {200}
-        site.pulumi("preview", "--expect-no-changes")
-    finally:
-        site.stack_file.write_text(original)
-    site.pulumi("up", "--yes", "--skip-preview")
-
-
-def test_under_kserve_releases_roll_out_alike_and_no_request_fails(site, rows, versions):
-    original = site.stack_file.read_text()
-
-    def add(config):
-        config["slipway:models"][KSERVED] = {
-            "kind": "realtime",
-            "runtime": "kserve",
-            "releases": {
-                "v1": {"model": f"models:/{MODEL}/1", "resources": {"cpu": "25m"}},
-                "v2": {"model": f"models:/{MODEL}/{versions['good']}", "resources": {"cpu": "25m"}},
-            },
-            "traffic": {"v1": 100},
-        }
-
-    endpoint = f"http://127.0.0.1:{site.port}/models/{KSERVED}"
-    try:
-        site.edit(add)
-        site.pulumi("up", "--yes", "--skip-preview")
-        golden = site.artifact("1", "data/bundle/golden.json")["rows"]
-        for release in ("v1", "v2"):
-            answer = httpx.post(
-                f"{endpoint}/predict", json={"features": rows}, headers={"x-model-version": release}, timeout=30
-            )
-            assert answer.headers["x-model-version"] == release
-            assert answer.json()["probability"] == pytest.approx([row["probability"] for row in golden], abs=1e-6)
-        with Callers(endpoint, rows, pause=0.03) as callers:
-            site.slipway("rollout", "promote", KSERVED, "v2")
-            callers.served(100)
-            site.slipway("rollout", "rollback", KSERVED)
-            callers.served(100)
-        assert set(callers.statuses) == {200}
-        assert set(callers.releases) == {"v1", "v2"}
-        site.figure("KServe: answers from v1 to v2 and back, none failed", callers.statuses[200], "answers")
         site.pulumi("preview", "--expect-no-changes")
     finally:
         site.stack_file.write_text(original)

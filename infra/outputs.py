@@ -72,6 +72,8 @@ class Gateway:
     """Namespace of its pods."""
     selector: Mapping[str, str]
     """Labels of its pods."""
+    ready: Resource
+    """What the mesh's objects depend on: they go before its webhooks do, which are asked about each of them."""
     url: str
     """Base address that callers use, without a final slash."""
 

@@ -97,6 +97,7 @@ class Istio(pulumi.ComponentResource):
             reference=pulumi.Output.format("{0}/{1}", ingress, name_of(gateway)),
             namespace=ingress,
             selector=GATEWAY_SELECTOR,
+            ready=gateway,
             url=args.exposure.url,
         )
         self.register_outputs({"gateway": self.gateway.reference})

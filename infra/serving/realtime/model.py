@@ -82,11 +82,12 @@ class RealtimeModel(pulumi.ComponentResource):
         service = declare(spec.name, manifests.service(spec), after)
         budget = workloads.disruption_budget(spec.name, spec.namespace, spec.labels)
         rule = mesh.destination_rule(spec.name, spec.namespace, manifests.host(self._name, release), spec.labels)
+        meshed = pulumi.ResourceOptions(parent=self, depends_on=[self._args.addons.gateway.ready])
         declared: list[pulumi.Resource] = [
             workload,
             service,
             declare(spec.name, budget, self._child),
-            declare(f"{spec.name}-rule", rule, self._child),
+            declare(f"{spec.name}-rule", rule, meshed),
         ]
         if spec.settings.scaling.automatic and not spec.settings.knative:
             declared.append(declare(spec.name, scaling.autoscaler(spec, deployment), after))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -78,10 +79,7 @@ def promote(
     context: Context = None,
 ) -> None:
     """Give one release all the traffic."""
-    target = _target(model, stack, cluster, context)
-    with journals.alone(_journals(target), stack):
-        _refuse_unfinished(target)
-        _move(target, _parsed([f"{release}=100"], target))
+    set_traffic(model, [f"{release}=100"], stack, cluster, context)
 
 
 @app.command()
@@ -268,7 +266,7 @@ def _report(result: rollouts.Result) -> Path:
     stamp = journal.started.replace(":", "").replace("+0000", "Z")
     path = REPORTS / f"{journal.stack}.{journal.model}.{stamp}.md"
     paths.write_whole(path, rollouts.report(result).encode())
-    content = {**rollouts.plain(journal), "completed": result.completed}
+    content = {**asdict(journal), "completed": result.completed}
     paths.write_whole(path.with_suffix(".json"), (json.dumps(content, indent=1) + "\n").encode())
     return path
 

@@ -123,11 +123,6 @@ def _shown(traffic: dict[str, int]) -> str:
     return ", ".join(f"{release} {weight}%" for release, weight in traffic.items())
 
 
-def plain(journal: Journal) -> dict[str, Any]:
-    """The rollout as JSON has it."""
-    return asdict(journal)
-
-
 def report(result: Result) -> str:
     """The rollout for people, in Markdown."""
     journal = result.journal

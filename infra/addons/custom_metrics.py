@@ -10,7 +10,7 @@ import yaml
 
 from infra import names
 from infra.certificate import ServingCertificate
-from infra.k8s import network, rbac, webhooks, workloads
+from infra.k8s import network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
 from services.contract import Metric
 
@@ -110,7 +110,6 @@ def server_manifest(
     certificate: pulumi.Output[str],
 ) -> Manifest:
     """The Deployment of the adapter."""
-    probe = {"path": "/readyz", "port": webhooks.PORT_NAME, "scheme": "HTTPS"}
     container = workloads.container(
         "adapter",
         args.image,
@@ -125,13 +124,8 @@ def server_manifest(
             f"--metrics-relist-interval={RELIST_SECONDS}s",
         ],
         ports=[{"name": webhooks.PORT_NAME, "containerPort": PORT}],
-        readinessProbe={"httpGet": probe, "periodSeconds": 3, "timeoutSeconds": 2, "failureThreshold": 3},
-        livenessProbe={
-            "httpGet": {**probe, "path": "/livez"},
-            "periodSeconds": 10,
-            "timeoutSeconds": 5,
-            "failureThreshold": 6,
-        },
+        readinessProbe=probes.readiness("/readyz", webhooks.PORT_NAME, "HTTPS"),
+        livenessProbe=probes.liveness("/livez", webhooks.PORT_NAME, "HTTPS"),
     )
     pod = workloads.Pod(
         labels=LABELS,

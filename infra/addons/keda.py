@@ -136,7 +136,6 @@ class Pods:
 
     def metrics_api(self) -> Manifest:
         """Answers the autoscalers with what the operator measures."""
-        probe = {"path": "/readyz", "port": webhooks.PORT_NAME, "scheme": "HTTPS"}
         container = workloads.container(
             "metrics-api",
             self.args.image,
@@ -153,13 +152,8 @@ class Pods:
             ],
             env=self._environment(),
             ports=[{"name": webhooks.PORT_NAME, "containerPort": API_PORT}],
-            readinessProbe={"httpGet": probe, "periodSeconds": 3, "timeoutSeconds": 2, "failureThreshold": 3},
-            livenessProbe={
-                "httpGet": {**probe, "path": "/livez"},
-                "periodSeconds": 10,
-                "timeoutSeconds": 5,
-                "failureThreshold": 6,
-            },
+            readinessProbe=probes.readiness("/readyz", webhooks.PORT_NAME, "HTTPS"),
+            livenessProbe=probes.liveness("/livez", webhooks.PORT_NAME, "HTTPS"),
         )
         return self._deployment(names.KEDA_METRICS_API, API_LABELS, container)
 

@@ -12,9 +12,9 @@ STARTUP_PERIOD = 2
 """How often a starting container is asked: half of it is the average delay it adds to a rollout."""
 
 
-def http_get(path: str, port: str) -> Manifest:
-    """Handler of a probe against a named port."""
-    return {"httpGet": {"path": path, "port": port}}
+def http_get(path: str, port: str, scheme: str | None = None) -> Manifest:
+    """Handler of a probe against a named port; `scheme` is `HTTPS` where it does not speak plain HTTP."""
+    return {"httpGet": {"path": path, "port": port, **({"scheme": scheme} if scheme else {})}}
 
 
 def startup(path: str, port: str, within: int) -> Manifest:
@@ -27,11 +27,11 @@ def startup(path: str, port: str, within: int) -> Manifest:
     }
 
 
-def readiness(path: str, port: str) -> Manifest:
+def readiness(path: str, port: str, scheme: str | None = None) -> Manifest:
     """Takes a pod out of its Service after 6 to 9 seconds without an answer, and back at the first one."""
-    return {**http_get(path, port), "periodSeconds": 3, "timeoutSeconds": 2, "failureThreshold": 3}
+    return {**http_get(path, port, scheme), "periodSeconds": 3, "timeoutSeconds": 2, "failureThreshold": 3}
 
 
-def liveness(path: str, port: str) -> Manifest:
+def liveness(path: str, port: str, scheme: str | None = None) -> Manifest:
     """Restarts a container after a minute without an answer: slow is not dead."""
-    return {**http_get(path, port), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}
+    return {**http_get(path, port, scheme), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}

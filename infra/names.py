@@ -49,6 +49,9 @@ KSERVE_NAMESPACE = "kserve"
 KSERVE = "kserve"
 """KServe's controller: Deployment, webhook Service, rights."""
 
+KSERVE_STORAGE = "slipway"
+"""ClusterStorageContainer that fetches models of the registry."""
+
 KEDA_NAMESPACE = "keda"
 KEDA = "keda"
 """KEDA's account, rights and certificate."""

@@ -107,7 +107,7 @@ class Kserve:
     """A KServe that takes InferenceServices."""
 
     ready: tuple[Resource, ...]
-    """Its webhooks: an InferenceService made before them would lack its defaults."""
+    """Its webhooks, without which an InferenceService would lack its defaults, and what fetches its model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,10 @@ GRPC_PORT = 8081
 """Container port of the V2 gRPC protocol."""
 
 
+MODEL_MOUNT = "/mnt/models"
+"""Where KServe mounts what its storage initializer brought; its name for it cannot be changed."""
+
+
 class Env(StrEnum):
     """Environment variables of the service container, all read by `services.inference.settings`."""
 

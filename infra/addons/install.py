@@ -11,7 +11,7 @@ from infra.addons.keda import KedaArgs, KedaScaler
 from infra.addons.kserve import KserveArgs, KserveController
 from infra.addons.mlflow import MlflowServer, MlflowServerArgs
 from infra.addons.monitoring import Prometheus, PrometheusArgs
-from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Monitoring, PlatformOutputs
+from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Mlflow, Monitoring, PlatformOutputs
 from infra.telemetry.alerts import Objective
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
     monitoring = monitor(config, platform, gateway)
     keda = scale(config, platform, monitoring)
     return AddonOutputs(
-        gateway=gateway, mlflow=mlflow, monitoring=monitoring, keda=keda, kserve=serve(config, platform, keda)
+        gateway=gateway,
+        mlflow=mlflow,
+        monitoring=monitoring,
+        keda=keda,
+        kserve=serve(config, platform, mlflow, keda),
     )
 
 
@@ -74,14 +78,16 @@ def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring
     return KedaScaler(names.KEDA, args).keda
 
 
-def serve(config: StackConfig, platform: PlatformOutputs, keda: Keda | None) -> Kserve | None:
+def serve(config: StackConfig, platform: PlatformOutputs, mlflow: Mlflow, keda: Keda | None) -> Kserve | None:
     """KServe, where the stack wants it."""
     if not config.addons.kserve.enabled:
         return None
     args = KserveArgs(
         config=config.addons.kserve,
         image=config.images["kserve"],
+        storage_image=config.images["inference"],
         namespaces=platform.namespaces,
+        mlflow_url=mlflow.url,
         after=keda.kinds if keda else None,
     )
     return KserveController(names.KSERVE, args).kserve

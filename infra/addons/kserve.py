@@ -1,8 +1,8 @@
 """KServe's controller in Standard mode: InferenceServices become Deployments and Services, and no more.
 
 Routes and traffic are ours (`infra.serving.realtime`), so KServe's own ingress is off, and with it everything of
-Knative. Models are fetched by the service itself: a release names its model in the container's environment and sets no
-`storageUri`, so that KServe injects no storage initializer and needs no image for one.
+Knative. A release's `storageUri` is its `models:/name/version`: KServe injects a storage initializer, which is the
+inference image with another command. Without a `storageUri` KServe would take the release for a multi-model server.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from infra import names
 from infra.addons.namespaces import isolated
 from infra.certificate import ServingCertificate
 from infra.k8s import network, probes, rbac, webhooks, workloads
-from infra.k8s.manifest import Manifest, declare, name_of
+from infra.k8s.manifest import Manifest, declare, metadata, name_of
 from infra.outputs import Kserve, Namespaces
+from services.contract import Env
 
 if TYPE_CHECKING:
     from infra.config.addons import KserveConfig
@@ -53,7 +54,10 @@ class KserveArgs:
 
     config: KserveConfig
     image: str
+    storage_image: str
+    """The inference service's, which knows how models are fetched."""
     namespaces: Namespaces
+    mlflow_url: pulumi.Input[str]
     after: pulumi.Resource | None = None
     """KEDA, where the stack has it: the controller looks only at its start which kinds there are."""
 
@@ -100,7 +104,12 @@ class KserveController(pulumi.ComponentResource):
             declare(f"{name}-{kind}", manifest, pulumi.ResourceOptions(parent=self, depends_on=[service]))
             for kind, manifest in webhook_manifests(certificate.ca).items()
         ]
-        self.kserve = Kserve(ready=tuple(hooks))
+        storage = declare(
+            f"{name}-storage",
+            storage_container(args.storage_image, args.mlflow_url),
+            pulumi.ResourceOptions(parent=self, depends_on=hooks),
+        )
+        self.kserve = Kserve(ready=(*hooks, storage))
         self.register_outputs({})
 
 
@@ -131,6 +140,30 @@ def configuration() -> dict[str, str]:
         "service": {"serviceClusterIPNone": False},
     }
     return {key: json.dumps(value) for key, value in settings.items()}
+
+
+def storage_container(image: str, mlflow_url: pulumi.Input[str]) -> Manifest:
+    """What fetches the artifact of a `storageUri` that begins with `models:/`."""
+    container = workloads.container(
+        "storage-initializer",
+        image,
+        workloads.resources(cpu="100m", cpu_limit="1", memory="512Mi"),
+        {},
+        command=["python", "-m", "services.inference.storage"],
+        env=workloads.env({Env.MLFLOW_TRACKING_URI: mlflow_url, Env.MLFLOW_DIRECT_DOWNLOAD: "false"}),
+    )
+    # KServe adds arguments and mount; an empty list of its own would be one more.
+    del container["volumeMounts"]
+    return {
+        "apiVersion": f"{GROUP}/v1alpha1",
+        "kind": "ClusterStorageContainer",
+        "metadata": metadata(names.KSERVE_STORAGE),
+        "spec": {
+            "container": container,
+            "supportedUriFormats": [{"prefix": "models:/"}],
+            "workloadType": "initContainer",
+        },
+    }
 
 
 def rights_manifests(

@@ -101,7 +101,9 @@ def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
 def needed_images(config: StackConfig) -> tuple[str, ...]:
     """Names of the images that the configuration deploys."""
     releases = [release for model in config.models.values() for release in model.releases.values()]
-    inference = ("inference",) if any(release.image is None for release in releases) else ()
+    # KServe fetches models with it, whatever image the releases have.
+    serving = any(release.image is None for release in releases) or config.addons.kserve.enabled
+    inference = ("inference",) if serving else ()
     wanted = {
         ("prometheus", "prometheus-adapter"): config.addons.monitoring.enabled,
         ("kserve",): config.addons.kserve.enabled,

@@ -27,10 +27,29 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """`contract.artifact_digest` of an artifact."""
 
 
-class Settings(BaseSettings):
-    """Validated settings; a missing or wrong one ends the process with its variable's name."""
+class SourceSettings(BaseSettings):
+    """Where artifacts are fetched from: of every process that fetches one."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    mlflow_tracking_uri: str | None = Field(None, validation_alias=Env.MLFLOW_TRACKING_URI)
+    s3_endpoint_url: str | None = Field(None, validation_alias=Env.S3_ENDPOINT_URL)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment only: no .env file, no secrets directory can change what a pod serves."""
+        return init_settings, env_settings
+
+
+class Settings(SourceSettings):
+    """Validated settings; a missing or wrong one ends the process with its variable's name."""
 
     model_name: Name | None = Field(None, validation_alias=Env.MODEL_NAME)
     model_uri: Annotated[str, StringConstraints(min_length=1)] | None = Field(None, validation_alias=Env.MODEL_URI)
@@ -74,8 +93,6 @@ class Settings(BaseSettings):
     )
     kafka_properties: Path | None = Field(None, validation_alias=Env.KAFKA_PROPERTIES)
     drain_seconds: PositiveInt = Field(25, validation_alias=Env.DRAIN_SECONDS)
-    mlflow_tracking_uri: str | None = Field(None, validation_alias=Env.MLFLOW_TRACKING_URI)
-    s3_endpoint_url: str | None = Field(None, validation_alias=Env.S3_ENDPOINT_URL)
     otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = Field(
         None, validation_alias=Env.OTLP_ENDPOINT
     )
@@ -149,18 +166,6 @@ class Settings(BaseSettings):
             if not equals or not key.strip():  # its value may be a secret, and is not told
                 raise ValueError(f"{where}, entry {number}: it has no '=' → a line is key=value → correct it")
         return {key.strip(): value.strip() for key, _, value in pairs}
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment only: no .env file, no secrets directory can change what a pod serves."""
-        return init_settings, env_settings
 
 
 def prepare_process(cache_dir: Path) -> None:

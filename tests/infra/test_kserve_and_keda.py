@@ -9,6 +9,8 @@ from infra.addons.keda import hosts
 from infra.config.parse import BuildRecords, parse
 from infra.deploy import deploy
 from infra.errors import ConfigError
+from services.contract import Env
+from services.inference import storage
 from tests.infra.recording import RECORDS, realtime, record, resolve_without_registry, stack
 
 BOTH = {"kserve": {"enabled": True}, "keda": {"enabled": True}}
@@ -77,6 +79,18 @@ def test_webhooks_call_a_service_that_is_declared_by_a_name_that_its_certificate
     assert called == {("kserve", "kserve")}
     assert recorded.one("Service", "kserve")["metadata"]["namespace"] == "kserve"
     assert recorded.one("ServingCertificate", "kserve")["hosts"] == ["kserve.kserve.svc"]
+
+
+def test_kserve_fetches_models_of_the_registry_with_the_image_that_knows_how():
+    recorded = deployed()
+    spec = recorded.one("ClusterStorageContainer", "kserve-storage")["spec"]
+    assert spec["supportedUriFormats"] == [{"prefix": "models:/"}]
+    container = spec["container"]
+    assert container["image"] == RECORDS.images["inference"]
+    assert container["command"][-1] == storage.__name__, "the module exists under that name"
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert environment[Env.MLFLOW_TRACKING_URI] == "http://mlflow.slipway-platform.svc.cluster.local:5000"
+    assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
 def test_keda_answers_another_api_than_prometheus_adapter():

@@ -309,7 +309,10 @@ def test_under_kserve_a_release_is_an_inference_service_behind_the_same_routes(p
     assert predictor["labels"] == pod["metadata"]["labels"], "our Service selects by them"
     assert predictor["securityContext"] == pod["spec"]["securityContext"]
     container = pod["spec"]["containers"][0]
-    assert [each["name"] for each in predictor["model"]["env"]] == [each["name"] for each in container["env"]]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert predictor["model"]["storageUri"] == environment[Env.MODEL_URI], "KServe fetches it"
+    served = {each["name"]: each.get("value") for each in predictor["model"]["env"]}
+    assert served == {**environment, Env.MODEL_URI: "/mnt/models"}, "and the service takes what KServe brought"
     assert predictor["model"]["image"] == container["image"]
     assert predictor["model"]["resources"] == container["resources"]
     runtime = recorded.one("ServingRuntime", "fraud")["spec"]["containers"][0]

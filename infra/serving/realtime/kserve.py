@@ -72,6 +72,7 @@ def inference_service(spec: ReleaseSpec, runtime: pulumi.Input[str], pod: Manife
         "model": {
             "modelFormat": {"name": FORMAT, "version": "1"},
             "runtime": runtime,
+            "storageUri": spec.resolved.uri,
             **{key: container[key] for key in OF_A_RELEASE},
         },
         "labels": dict(spec.labels),

@@ -11,7 +11,7 @@ from infra.config.models import MirrorConfig
 from infra.k8s import network, probes, workloads
 from infra.k8s.manifest import Manifest, metadata
 from infra.k8s.quantities import cores
-from services.contract import GRPC_PORT, HTTP_PORT, Env, Route
+from services.contract import GRPC_PORT, HTTP_PORT, MODEL_MOUNT, Env, Route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +85,8 @@ def environment(spec: ReleaseSpec) -> dict[str, pulumi.Input[str]]:
     """Variables of the service's container; version and digest among them, so that a diff shows both."""
     contract: dict[str, pulumi.Input[str]] = {
         Env.MODEL_NAME: spec.model,
-        Env.MODEL_URI: spec.resolved.uri,
+        # KServe has brought it there; the digest says whether it is the same.
+        Env.MODEL_URI: MODEL_MOUNT if spec.settings.runtime == "kserve" else spec.resolved.uri,
         Env.MODEL_DIGEST: spec.resolved.digest,
         Env.MODEL_VERSION: spec.resolved.version,
         Env.RELEASE: spec.release,

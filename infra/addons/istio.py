@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pulumi
-from pulumi_kubernetes import helm
 
 from infra import names
 from infra.addons.namespaces import isolated
-from infra.k8s import mesh, network, workloads
+from infra.k8s import helm, mesh, network, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
 from infra.outputs import Exposure, Gateway, Namespaces
 
@@ -46,9 +45,6 @@ ISTIOD_ENV = {
     "PILOT_ENABLE_METADATA_EXCHANGE": "false",
     "PILOT_ENABLE_ALPN_FILTER": "false",
 }
-
-INSTALL_SECONDS = 300
-"""Time for a chart's pods to become ready, image start included."""
 
 RELEASE_STATS = r"cluster\.outbound.*(upstream_rq_time|upstream_rq_[0-9]+|upstream_rq_[1-5]xx|membership_total)"
 """Of Envoy's statistics, those that monitoring reads: answers by code, their time, pods behind each Service."""
@@ -110,17 +106,8 @@ class Istio(pulumi.ComponentResource):
         values: Manifest,
         after: list[pulumi.Resource],
     ) -> pulumi.Resource:
-        return helm.v3.Release(
-            name,
-            name=name,
-            chart=f"{self._charts}/{chart}",
-            namespace=namespace,
-            values=values,
-            timeout=INSTALL_SECONDS,
-            # A first install that failed leaves nothing behind for the second to trip over.
-            atomic=True,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=after),
-        )
+        options = pulumi.ResourceOptions(parent=self, depends_on=after)
+        return helm.release(name, f"{self._charts}/{chart}", namespace, options, values=values)
 
 
 def istiod_values(images: Mapping[ImageName, str]) -> Manifest:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pulumi
-from pulumi_kubernetes import helm
 
 from infra import names
 from infra.addons.namespaces import isolated
 from infra.certificate import ServingCertificate
-from infra.k8s import network, probes, rbac, webhooks, workloads
+from infra.k8s import helm, network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of
 from infra.outputs import Keda, Monitoring, Namespaces
 
@@ -32,7 +31,7 @@ CERTIFICATES = "/certs"
 OPERATOR_LABELS = {names.LABEL_NAME: names.KEDA_OPERATOR}
 API_LABELS = {names.LABEL_NAME: names.KEDA_METRICS_API}
 
-INSTALL_SECONDS = 120
+STARTUP_SECONDS = 120
 
 CHANGE = ("get", "list", "patch", "update", "watch")
 OWN = ("create", "delete", *CHANGE)
@@ -58,15 +57,7 @@ class KedaScaler(pulumi.ComponentResource):
         super().__init__("slipway:addons:Keda", name, {}, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         namespace = isolated(names.KEDA_NAMESPACE, self._child)
-        kinds = helm.v3.Release(
-            f"{name}-kinds",
-            name="keda-crd",
-            chart=f"{args.config.charts}/keda-crd",
-            namespace=namespace,
-            timeout=INSTALL_SECONDS,
-            atomic=True,
-            opts=self._child,
-        )
+        kinds = helm.release(f"{name}-kinds", f"{args.config.charts}/keda-crd", namespace, self._child, name="keda-crd")
         account = name_of(declare(name, workloads.service_account(names.KEDA, namespace, OPERATOR_LABELS), self._child))
         rights = [
             declare(f"{name}-{kind}", manifest, self._child)
@@ -128,7 +119,7 @@ class Pods:
                 {"name": "health", "containerPort": HEALTH_PORT},
                 {"name": "metrics", "containerPort": METRICS_SERVICE_PORT},
             ],
-            startupProbe=probes.startup("/readyz", "health", within=INSTALL_SECONDS),
+            startupProbe=probes.startup("/readyz", "health", within=STARTUP_SECONDS),
             readinessProbe=probes.readiness("/readyz", "health"),
             livenessProbe=probes.liveness("/healthz", "health"),
         )

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pulumi
-from pulumi_kubernetes import helm
 
 from infra import names
 from infra.addons.namespaces import isolated
 from infra.certificate import ServingCertificate
-from infra.k8s import network, probes, rbac, webhooks, workloads
+from infra.k8s import helm, network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of
 from infra.outputs import Kserve, Namespaces
 from services.contract import Env
@@ -39,7 +38,7 @@ LABELS = {names.LABEL_NAME: names.KSERVE, "control-plane": "kserve-controller-ma
 
 SERVICE = (names.KSERVE, names.KSERVE_NAMESPACE)
 
-INSTALL_SECONDS = 120
+STARTUP_SECONDS = 120
 
 SIDECAR = {"cpuRequest": "10m", "cpuLimit": "1", "memoryRequest": "64Mi", "memoryLimit": "256Mi"}
 """KServe reads limits of the containers it could inject and refuses every pod without them; it injects none here."""
@@ -71,14 +70,8 @@ class KserveController(pulumi.ComponentResource):
         super().__init__("slipway:addons:Kserve", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
         namespace = isolated(names.KSERVE_NAMESPACE, child)
-        kinds = helm.v3.Release(
-            f"{name}-kinds",
-            name="kserve-crd",
-            chart=f"{args.config.charts}/kserve-crd-minimal",
-            namespace=namespace,
-            timeout=INSTALL_SECONDS,
-            atomic=True,
-            opts=child,
+        kinds = helm.release(
+            f"{name}-kinds", f"{args.config.charts}/kserve-crd-minimal", namespace, child, name="kserve-crd"
         )
         account = name_of(declare(name, workloads.service_account(name, namespace, LABELS), child))
         rights = [
@@ -217,7 +210,7 @@ def controller_manifest(
             {"name": webhooks.PORT_NAME, "containerPort": WEBHOOK_PORT},
             {"name": "health", "containerPort": HEALTH_PORT},
         ],
-        startupProbe=probes.startup("/readyz", "health", within=INSTALL_SECONDS),
+        startupProbe=probes.startup("/readyz", "health", within=STARTUP_SECONDS),
         readinessProbe=probes.readiness("/readyz", "health"),
         livenessProbe=probes.liveness("/healthz", "health"),
     )

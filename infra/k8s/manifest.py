@@ -6,67 +6,45 @@ They decide; `declare` declares.
 
 from __future__ import annotations
 
-import re
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pulumi_kubernetes import (
-    admissionregistration,
-    apiextensions,
-    apiregistration,
-    apps,
-    autoscaling,
-    batch,
-    core,
-    networking,
-    policy,
-    rbac,
-)
+import pulumi
 
 from infra import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import pulumi
+    from collections.abc import Mapping
 
 Manifest: TypeAlias = dict[str, Any]
 """A Kubernetes object, or a part of one."""
 
-ADMISSION = "admissionregistration.k8s.io/v1"
+SECRET_FIELDS = ("data", "stringData")
+"""Of a Secret: encrypted in the state, whatever they are made of."""
 
-_KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
-    ("v1", "Namespace"): core.v1.Namespace,
-    ("v1", "ConfigMap"): core.v1.ConfigMap,
-    ("v1", "Secret"): core.v1.Secret,
-    ("v1", "Service"): core.v1.Service,
-    ("v1", "ServiceAccount"): core.v1.ServiceAccount,
-    ("v1", "PersistentVolumeClaim"): core.v1.PersistentVolumeClaim,
-    ("apps/v1", "Deployment"): apps.v1.Deployment,
-    ("autoscaling/v2", "HorizontalPodAutoscaler"): autoscaling.v2.HorizontalPodAutoscaler,
-    ("batch/v1", "Job"): batch.v1.Job,
-    ("networking.k8s.io/v1", "NetworkPolicy"): networking.v1.NetworkPolicy,
-    (ADMISSION, "MutatingWebhookConfiguration"): admissionregistration.v1.MutatingWebhookConfiguration,
-    (ADMISSION, "ValidatingWebhookConfiguration"): admissionregistration.v1.ValidatingWebhookConfiguration,
-    ("apiregistration.k8s.io/v1", "APIService"): apiregistration.v1.APIService,
-    ("rbac.authorization.k8s.io/v1", "Role"): rbac.v1.Role,
-    ("rbac.authorization.k8s.io/v1", "RoleBinding"): rbac.v1.RoleBinding,
-    ("rbac.authorization.k8s.io/v1", "ClusterRole"): rbac.v1.ClusterRole,
-    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): rbac.v1.ClusterRoleBinding,
-    ("policy/v1", "PodDisruptionBudget"): policy.v1.PodDisruptionBudget,
-}
+
+class ProviderResource(pulumi.CustomResource):
+    """Anything that the Kubernetes provider makes, from plain data.
+
+    The SDK's classes say the same by type and key; importing them takes longer than all else that the program does.
+    """
+
+    def __init__(self, token: str, name: str, fields: Manifest, opts: pulumi.ResourceOptions) -> None:
+        pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
+        super().__init__(f"kubernetes:{token}", name, fields, pulumi.ResourceOptions.merge(opts, pinned))
 
 
 def declare(resource: str, manifest: Manifest, opts: pulumi.ResourceOptions) -> pulumi.CustomResource:
-    """Declares a manifest as the resource called `resource` in Pulumi's state.
-
-    Kinds that Kubernetes does not ship become `CustomResource`s.
-    """
+    """Declares a manifest as the resource called `resource` in Pulumi's state."""
     api_version, kind = manifest["apiVersion"], manifest["kind"]
-    fields = {_snake(key): value for key, value in manifest.items() if key not in {"apiVersion", "kind"}}
-    known = _KINDS.get((api_version, kind))
-    if known is not None:
-        return known(resource, opts=opts, **fields)
-    return apiextensions.CustomResource(resource, api_version=api_version, kind=kind, opts=opts, **fields)
+    group = api_version if "/" in api_version else f"core/{api_version}"
+    fields = manifest
+    if kind == "Secret":
+        fields = {
+            key: pulumi.Output.secret(value) if key in SECRET_FIELDS else value for key, value in manifest.items()
+        }
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=[*SECRET_FIELDS]))
+    return ProviderResource(f"{group}:{kind}", resource, fields, opts)
 
 
 def metadata(
@@ -86,9 +64,5 @@ def metadata(
 
 def name_of(resource: pulumi.CustomResource) -> pulumi.Output[str]:
     """An object's name as an Output that exists once the object is ready: whoever uses it waits for it."""
-    described: pulumi.Output[Any] = getattr(resource, "metadata")  # noqa: B009 (not declared on the base class)
+    described: pulumi.Output[Any] = pulumi.get(resource, "metadata")
     return described.apply(lambda meta: str(meta["name"]))
-
-
-def _snake(key: str) -> str:
-    return re.sub(r"(?<=[a-z])([A-Z])", lambda upper: f"_{upper.group(1).lower()}", key)

@@ -36,7 +36,7 @@ unit:
 
 engine: setup ## Tests with the real Pulumi engine and provider
 	slipway toolchain build --install > /dev/null
-	pytest -q -m engine
+	pytest -q -n 2 -m engine
 
 cluster-tests: setup ## Tests that start embedded clusters and break them; needs root
 	slipway toolchain build --install > /dev/null
@@ -48,7 +48,8 @@ e2e: setup ## The whole way on a cluster of its own; figures in build/e2e.json; 
 
 test: check ## Everything: check, slow, engine, cluster and end-to-end tests
 	slipway toolchain build --install > /dev/null
-	pytest -q -m "slow or engine or cluster or e2e"
+	pytest -q -n 2 -m "slow or engine"
+	pytest -q -m "cluster or e2e"
 
 format: setup ## Format and fix what can be fixed
 	ruff check --fix .

@@ -91,6 +91,30 @@ class Env(StrEnum):
     """Inputs that are left out of it, by name, separated by commas."""
     KAFKA_PROPERTIES = "SLIPWAY_KAFKA_PROPERTIES"
     """File of librdkafka's properties, `key=value` lines, for what a broker asks of its clients; a mounted secret."""
+    STREAM_BROKERS = "SLIPWAY_STREAM_BROKERS"
+    """Brokers that a stream worker starts from: `host:port`, separated by commas."""
+    STREAM_INPUT = "SLIPWAY_STREAM_INPUT"
+    """Topic with the messages to score: JSON objects of feature values."""
+    STREAM_OUTPUT = "SLIPWAY_STREAM_OUTPUT"
+    """Topic for what was predicted."""
+    STREAM_DEAD_LETTER = "SLIPWAY_STREAM_DEAD_LETTER"
+    """Topic for messages that cannot be scored, with the reason and the original bytes."""
+    STREAM_GROUP = "SLIPWAY_STREAM_GROUP"
+    """Consumer group that the workers of one stream share; prefix of their transactional ids."""
+    STREAM_WORKER = "SLIPWAY_STREAM_WORKER"
+    """Name of this worker, its own among those of the group: a worker that starts under a name ends the transaction
+    that the last one of that name left open, and fences it. The host's name by default, which a pod keeps."""
+    STREAM_GUARANTEE = "SLIPWAY_STREAM_GUARANTEE"
+    """`exactly-once` (transactions), or `at-least-once`: cheaper, and messages may be answered twice after a crash."""
+    STREAM_BATCH_ROWS = "SLIPWAY_STREAM_BATCH_ROWS"
+    """Messages that are scored at once at most; fewer while they take long."""
+    STREAM_BATCH_MS = "SLIPWAY_STREAM_BATCH_MS"
+    """How long a batch waits for more messages, in milliseconds."""
+    STREAM_COMMIT_MS = "SLIPWAY_STREAM_COMMIT_MS"
+    """Time between two commits, in milliseconds: how long readers wait for answers, and how much is done again after a
+    crash."""
+    STREAM_MAX_MESSAGE_BYTES = "SLIPWAY_STREAM_MAX_MESSAGE_BYTES"
+    """Size of an output message at most, in bytes, as its topic allows; a larger one goes to the dead letters."""
     MAX_BODY_BYTES = "SLIPWAY_MAX_BODY_BYTES"
     """Size of one request's body at most, in bytes."""
     DRAIN_SECONDS = "SLIPWAY_DRAIN_SECONDS"
@@ -161,6 +185,18 @@ class Metric(StrEnum):
     """Counter by `result`: rows chosen for the prediction log: `written`, `dropped`, `oversized` or `failed`."""
     EVICTIONS = "slipway_model_evictions_total"
     """Counter: times that a model was taken out of memory to make room."""
+    STREAM_MESSAGES = "slipway_stream_messages_total"
+    """Counter by `result` (`predicted`, `dead`): messages of committed transactions."""
+    STREAM_DEAD_LETTERS = "slipway_stream_dead_letters_total"
+    """Counter by `error`, the class of the dead letter: committed dead letters."""
+    STREAM_COMMITS = "slipway_stream_commits_total"
+    """Counter by `result` (`committed`, `aborted`): transactions, or commits of offsets with at-least-once."""
+    STREAM_COMMIT_SECONDS = "slipway_stream_commit_duration_seconds"
+    """Histogram: time of a commit, the flush of its messages included, in seconds."""
+    STREAM_DELAY = "slipway_stream_delay_seconds"
+    """Histogram, one value per commit: age of its oldest message when it was committed, by the message's timestamp."""
+    STREAM_LAG = "slipway_stream_lag_messages"
+    """Gauge by `partition`: messages of the worker's partitions that no commit has covered yet."""
 
 
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -179,6 +215,20 @@ SERVING_METRICS = (
     Metric.MODEL_MEMORY,
 )
 """Metrics that every model has once it has answered; the others come with what they count."""
+
+
+class DeadLetter(StrEnum):
+    """Headers of a dead letter; its key and value are the message's own, the headers that it came with stay too."""
+
+    TOPIC = "slipway.source.topic"
+    PARTITION = "slipway.source.partition"
+    OFFSET = "slipway.source.offset"
+    ERROR = "slipway.error.class"
+    """Class of the error: `MalformedBody`, `MissingFeature`, `InvalidValue`, `PredictionFailed`, `Tombstone`,
+    `OutputTooLarge` …"""
+    MESSAGE = "slipway.error.message"
+    MODEL_VERSION = "slipway.model.version"
+
 
 VERSION_HEADER = "x-model-version"
 """Request header that selects a release by name; answers carry the release that served them."""

@@ -1,0 +1,23 @@
+"""How much at once, and how often."""
+
+from __future__ import annotations
+
+LONG_SECONDS = 1.0
+"""A micro-batch that takes longer is too large: the worker has to answer its group, and its transaction, in time."""
+
+
+class Pace:
+    """Sizes of micro-batches and the time between commits. A slow model gets fewer rows at once, down to one."""
+
+    def __init__(self, *, most_rows: int, batch_seconds: float, commit_seconds: float) -> None:
+        self.rows = most_rows
+        self.batch_seconds = batch_seconds
+        self.commit_seconds = commit_seconds
+        self._most_rows = most_rows
+
+    def took(self, rows: int, seconds: float) -> None:
+        """A micro-batch of that size took so long."""
+        if seconds > LONG_SECONDS:
+            self.rows = max(1, min(self.rows, rows) // 2)
+        elif seconds < LONG_SECONDS / 4 and rows >= self.rows < self._most_rows:
+            self.rows = min(self._most_rows, self.rows * 2)

@@ -120,7 +120,7 @@ def main() -> int:
         settings = StreamSettings()
     except ValidationError as error:
         first = error.errors()[0]
-        return refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable", None)
+        return refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable".lstrip(": "), None)
     try:
         prepare_process(settings.cache_dir)
     except OSError as error:

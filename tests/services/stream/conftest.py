@@ -71,20 +71,10 @@ class Cluster:
         consumer = Consumer({**self.client, "group.id": "reader"})
         try:
             for partition in range(partitions):
-                self._led(consumer, name, partition)
+                self._end(consumer, name, partition)
         finally:
             consumer.close()
         return name
-
-    def _led(self, consumer, topic, partition):
-        """Wait until the partition has a leader, which takes a moment after its topic is there."""
-        deadline = time.monotonic() + READ_SECONDS
-        while True:
-            try:
-                return self._end(consumer, topic, partition)
-            except KafkaException:
-                if time.monotonic() > deadline:
-                    raise
 
     def names(self):
         return [f"t{next(self._numbers)}-{part}" for part in ("in", "out", "dead")]
@@ -126,7 +116,14 @@ class Cluster:
             consumer.close()
 
     def _end(self, consumer, topic, partition):
-        return consumer.get_watermark_offsets(TopicPartition(topic, partition), 10, cached=False)[1]
+        """Offset after the last message; a topic or broker that is new has no leader for a moment."""
+        deadline = time.monotonic() + READ_SECONDS
+        while True:
+            try:
+                return consumer.get_watermark_offsets(TopicPartition(topic, partition), 10, cached=False)[1]
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
 
     def lag(self, group, topic):
         consumer = Consumer({**self.client, "group.id": group, "isolation.level": "read_committed"})

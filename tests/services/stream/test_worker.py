@@ -99,7 +99,7 @@ def test_a_dead_letter_that_its_topic_would_not_take_says_so_without_the_bytes(c
 @pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
 def test_a_worker_that_is_told_to_stop_commits_what_it_began_and_its_successor_goes_on(stream, guarantee):
     settings = {Env.STREAM_GUARANTEE: guarantee, Env.STREAM_COMMIT_MS: 30_000}
-    stream.send([(str(n), b'{"x": %d}' % n) for n in range(100)])
+    stream.send([(str(n), b'{"x": %d}' % n) for n in range(100, 200)])
     worker = stream.worker(settings)
     worker.until(lambda: _metric(worker, Metric.PREDICTED_ROWS) == 100 or None, "nothing is predicted")
     assert worker.stop() == 0
@@ -113,14 +113,14 @@ def test_a_worker_that_is_told_to_stop_commits_what_it_began_and_its_successor_g
 
 
 def test_a_worker_that_is_killed_in_a_transaction_has_answered_nothing_and_its_successor_all(stream):
-    stream.send([(str(n), b'{"x": %d}' % n) for n in range(100)])
+    stream.send([(str(n), b'{"x": %d}' % n) for n in range(100, 200)])
     worker = stream.worker({Env.STREAM_COMMIT_MS: 30_000})
     worker.until(lambda: _metric(worker, Metric.PREDICTED_ROWS) == 100 or None, "nothing is predicted")
     worker.kill()
     assert stream.answers(0) == []
     stream.worker()
     found = sorted(answer["input"]["x"] for answer in values(stream.answers(100)))
-    assert found == [n for n in range(100) if n != 13], "each once"
+    assert found == list(range(100, 200)), "each once"
 
 
 def test_two_workers_share_the_partitions_and_keep_the_order_of_each_key(stream):
@@ -152,10 +152,10 @@ def test_the_order_of_keys_is_kept_where_the_topics_have_different_partitions(cl
 
 
 def test_a_slow_model_gets_smaller_batches_and_stays_in_its_group(stream):
-    stream.send([b'{"x": %d}' % n for n in range(1000, 1400)])
-    worker = stream.worker({"properties": {"max.poll.interval.ms": 6000, "session.timeout.ms": 3000}})
-    stream.answers(400)
-    assert not worker.said("partitions lost"), "400 rows at 50 ms would take 20 s at once"
+    stream.send([b'{"x": %d}' % n for n in range(1000, 1100)])
+    worker = stream.worker({"properties": {"max.poll.interval.ms": 3000, "session.timeout.ms": 3000}})
+    stream.answers(100)
+    assert not worker.said("partitions lost"), "100 rows at 50 ms would take 5 s at once"
 
 
 def test_the_broker_may_go_away_and_come_back(stream):
@@ -199,8 +199,9 @@ def test_probes_and_metrics_tell_of_the_worker(stream):
 def test_what_cannot_work_ends_the_process_with_one_line(stream, setting, said):
     worker = stream.worker(setting)
     assert worker.wait() == 1
-    assert said in worker.termination_log.read_text(), worker.stderr.read_text()
-    assert len(worker.termination_log.read_text().splitlines()) == 1
+    told = [line for line in worker.stderr.read_text().splitlines() if not line.startswith("%")]  # librdkafka's own
+    assert len(told) == 1, told
+    assert said in told[0]
 
 
 def _metric(worker, name, **labels):

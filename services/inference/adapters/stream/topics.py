@@ -15,7 +15,7 @@ from services.inference.adapters.stream.output import StreamFailed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 10.0
 """For brokers that are just starting. Who starts the process again is patient, not the process."""
 
 USUAL_MAX_BYTES = 1_048_588

@@ -22,6 +22,14 @@ GRPC_PORT = 8081
 """Container port of the V2 gRPC protocol."""
 
 
+BATCH_MODULE = "services.inference.batch"
+"""What a batch job runs."""
+
+FINAL_EXIT_CODES = (1, 2, 3, 5)
+"""Exit codes of a batch job that another try would meet again: a model that cannot be loaded, a wrong setting, an input
+that is refused, too many rows that cannot be scored."""
+
+
 class Env(StrEnum):
     """Environment variables of our containers, read by `services.inference.settings` and, for a batch job,
     `batch_settings`.

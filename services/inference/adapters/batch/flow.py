@@ -69,7 +69,7 @@ def batch_inference(
     def commit(records: list[PartRecord]) -> dict[str, Any]:
         return job.commit(plans[0], records)
 
-    runner: ThreadPoolTaskRunner[Record] = ThreadPoolTaskRunner(max_workers=PARTS_AT_ONCE)
+    runner: Any = ThreadPoolTaskRunner(max_workers=PARTS_AT_ONCE)
 
     @flow(
         name="batch_inference",

@@ -59,7 +59,7 @@ class BatchSettings(Settings):
     def _known(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (ValueError, OSError) as error:  # its own is a KeyError, too
+        except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} → a time zone → one of the IANA database, Europe/Berlin say") from error
         return name
 

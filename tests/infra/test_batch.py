@@ -241,8 +241,13 @@ def test_a_gpu_that_no_node_has_is_refused():
             "write {date} in input and output, or drop it",
         ),
         (
+            {"input": "predictions/a/b", "output": "predictions/a"},
+            'slipway:models.nightly.output: "predictions/a" → lies beside the input, not around it → '
+            "choose another place",
+        ),
+        (
             {"quarantineShare": 2},
-            "slipway:models.nightly.quarantineShare: 2 → at most 1 → lower it",
+            "slipway:models.nightly.quarantineShare: 2 → at most 1.0 → lower it",
         ),
         (
             {"schedul": "0 2 * * *"},

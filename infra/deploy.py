@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from infra import names
 from infra.addons.install import install
+from infra.config.batch import RELEASE
 from infra.config.models import ModelConfig
 from infra.platforms.provision import gateway_url, provision
 from infra.registry.resolve import Resolved, resolve
+from infra.serving.batch.model import BatchModel, BatchModelArgs
 from infra.serving.realtime.model import RealtimeModel, RealtimeModelArgs
 
 if TYPE_CHECKING:
@@ -31,6 +33,18 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
     image = config.images.get("inference")
     endpoints = {}
     for name, model in config.models.items():
+        if model.kind == "batch":
+            job = BatchModelArgs(
+                config=model,
+                resolved=resolved[name][RELEASE],
+                image=config.images.get("batch"),
+                platform=platform,
+                mlflow=addons.mlflow,
+                gate=config.evidence,
+                production=config.production,
+            )
+            BatchModel(name, job)
+            continue
         args = RealtimeModelArgs(
             config=model,
             resolved=resolved[name],

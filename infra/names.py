@@ -59,12 +59,19 @@ KEDA_METRICS_API = "keda-metrics-api"
 MODELS_BUCKET = "slipway-models"
 """Bucket of the model artifacts on the local platform."""
 
+FEATURES_BUCKET = "slipway-features"
+PREDICTIONS_BUCKET = "slipway-predictions"
+"""Buckets that batch models read and write on the local platform."""
+
+BATCH = "batch"
+"""The user that batch models have in the local platform's S3."""
+
 LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_MODEL = "slipway.dev/model"
 LABEL_RELEASE = "slipway.dev/release"
 LABEL_OBJECT_STORE_CLIENT = "slipway.dev/object-store-client"
-"""Pods with this label set to `true`, in the platform's namespace, may reach the platform's S3."""
+"""Pods with this label set to `true`, in the platform's namespace or the models', may reach the platform's S3."""
 
 ANNOTATION_CONFIG_DIGEST = "slipway.dev/config-digest"
 """Digest of the files that a pod reads at its start: a change of them rolls it."""
@@ -82,6 +89,11 @@ LONGEST_NAME = 63
 def workload(model: str, release: str) -> str:
     """Deployment, Service, ServiceAccount and disruption budget of a release."""
     return f"{model}-{release}"
+
+
+def batch_job(model: str) -> str:
+    """CronJob, ServiceAccount and network policy of a batch model: its Jobs' names are this and eleven characters."""
+    return model
 
 
 def route(model: str) -> str:

@@ -28,7 +28,7 @@ class Bucket:
     """Address of the S3 API; None is AWS itself."""
     region: Output[str]
     credentials: Output[str] | None
-    """Secret in the platform's namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
+    """Secret, in the namespace of the pods that use the bucket, with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
     None where the pod's own identity is enough."""
 
 
@@ -58,6 +58,11 @@ class PlatformOutputs:
 
     namespaces: Namespaces
     models_bucket: Bucket
+    """Artifacts; used by MLflow, in the platform's namespace."""
+    features_bucket: Bucket
+    """What batch models read; used in the models' namespace."""
+    predictions_bucket: Bucket
+    """What batch models write; likewise."""
     mlflow_database: MlflowDatabase
     exposure: Exposure
 

@@ -22,8 +22,18 @@ GRPC_PORT = 8081
 """Container port of the V2 gRPC protocol."""
 
 
+BATCH_MODULE = "services.inference.batch"
+"""What a batch job runs."""
+
+FINAL_EXIT_CODES = (1, 2, 3, 5)
+"""Exit codes of a batch job that another try would meet again: a model that cannot be loaded, a wrong setting, an input
+that is refused, too many rows that cannot be scored."""
+
+
 class Env(StrEnum):
-    """Environment variables of the service container, all read by `services.inference.settings`."""
+    """Environment variables of our containers, read by `services.inference.settings` and, for a batch job,
+    `batch_settings`.
+    """
 
     MODEL_NAME = "SLIPWAY_MODEL_NAME"
     """Name under which the model is served; the `<model>` of the V1 and V2 paths."""
@@ -121,6 +131,30 @@ class Env(StrEnum):
     """Seconds that accepted requests get to finish after SIGTERM; less than the pod's grace period."""
     TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
     """File for the one line that says why the process could not start; Kubernetes shows it as the pod's reason."""
+    BATCH_INPUT = "SLIPWAY_BATCH_INPUT"
+    """Parquet that a batch job scores: a directory, a file or a glob, on S3 or disk; `{date}` is the run's day."""
+    BATCH_OUTPUT = "SLIPWAY_BATCH_OUTPUT"
+    """Where its table appears: a directory or `s3://bucket/prefix`; `{date}` likewise."""
+    BATCH_PASSTHROUGH = "SLIPWAY_BATCH_PASSTHROUGH"
+    """Input columns that the output has too, separated by commas: all by default, none for `-`."""
+    BATCH_QUARANTINE_SHARE = "SLIPWAY_BATCH_QUARANTINE_SHARE"
+    """Share of the rows that may go to the quarantine, from 0 to 1; with more the job fails and commits nothing."""
+    BATCH_PART_ROWS = "SLIPWAY_BATCH_PART_ROWS"
+    """Rows of a part of the output at least: what is done again after a crash at most."""
+    BATCH_ENGINE = "SLIPWAY_BATCH_ENGINE"
+    """What scores the parts: `local`, this process, or `ray`, the cluster that it is in."""
+    BATCH_WORKERS = "SLIPWAY_BATCH_WORKERS"
+    """Processes that hold the model where the engine is `ray`."""
+    BATCH_DAY = "SLIPWAY_BATCH_DAY"
+    """What `{date}` stands for: `today`, `yesterday` or a date, 2026-11-26 say."""
+    BATCH_TIMEZONE = "SLIPWAY_BATCH_TIMEZONE"
+    """Time zone of that day, Europe/Berlin say; UTC by default."""
+    BATCH_JOB_NAME = "SLIPWAY_BATCH_JOB_NAME"
+    """Name of the Job, which of a CronJob's ends in the minute that it was due at: the day is that minute's."""
+    BATCH_TIMESTAMP = "SLIPWAY_BATCH_TIMESTAMP"
+    """What `inference_timestamp` is instead of the job's start, for a run that has to be repeated byte for byte."""
+    PREFECT_API_URL = "PREFECT_API_URL"
+    """Prefect's own variable: the server that is told of the flow's runs; none is needed."""
     MLFLOW_TRACKING_URI = "MLFLOW_TRACKING_URI"
     """MLflow's own variable: the registry that `models:/` is resolved in."""
     MLFLOW_DIRECT_DOWNLOAD = "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"

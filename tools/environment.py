@@ -138,7 +138,13 @@ def addon_groups(stack: str = STACK) -> set[Group]:
         group
         for group, by_default in ((Group.MONITORING, True), (Group.KSERVE, False), (Group.KEDA, False))
         if (addons.get(group) or {}).get("enabled", by_default)
-    }
+    } | model_groups(stack)
+
+
+def model_groups(stack: str = STACK) -> set[Group]:
+    """What kinds of models need that the others do without: the image of batch jobs."""
+    models = stack_config(stack).get("slipway:models") or {}
+    return {Group.BATCH for model in models.values() if model.get("kind") == "batch"}
 
 
 def prepare(groups: set[Group], steps: Steps) -> None:

@@ -49,7 +49,7 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
     args = PrometheusArgs(
         config=config.addons.monitoring,
         image=config.images["prometheus"],
-        objectives=[_objective(name, model.slo) for name, model in config.models.items()],
+        objectives=[_objective(name, model.slo) for name, model in config.models.items() if model.kind == "realtime"],
         namespaces=platform.namespaces,
         gateway=gateway,
     )

@@ -100,12 +100,14 @@ def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
 
 def needed_images(config: StackConfig) -> tuple[str, ...]:
     """Names of the images that the configuration deploys."""
-    releases = [release for model in config.models.values() for release in model.releases.values()]
+    models = config.models.values()
+    releases = [each for model in models if model.kind == "realtime" for each in model.releases.values()]
     inference = ("inference",) if any(release.image is None for release in releases) else ()
+    batch = ("batch",) if any(model.kind == "batch" and model.image is None for model in models) else ()
     wanted = {
         ("prometheus", "prometheus-adapter"): config.addons.monitoring.enabled,
         ("kserve",): config.addons.kserve.enabled,
         ("keda",): config.addons.keda.enabled,
     }
     addons = [name for images, enabled in wanted.items() if enabled for name in images]
-    return ("mlflow", "object-store", "istiod", "istio-proxy", *addons, *inference)
+    return ("mlflow", "object-store", "istiod", "istio-proxy", *addons, *inference, *batch)

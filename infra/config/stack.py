@@ -14,6 +14,7 @@ from infra.config.platform import PlatformConfig  # noqa: TC001
 
 ImageName: TypeAlias = Literal[
     "inference",
+    "batch",
     "mlflow",
     "object-store",
     "istiod",

@@ -47,9 +47,13 @@ class Image:
     name: str
     estimate: int
     """Seconds for a first build on two cores."""
+    folder: str = field(default="", repr=False)
+    """Folder of `images/`, where it is not the name: one Dockerfile may have several targets."""
     target: str | None = None
     extra: str | None = None
     """Extra of pyproject.toml whose locked packages it installs: its context gets them as `requirements.txt`."""
+    more: str | None = field(default=None, repr=False)
+    """Extra whose packages a further layer installs, `more.txt`: those of `extra` are shared with another image."""
     code: tuple[str, str] | None = None
     """Folder of the checkout and where it goes in the image: the last layer."""
     binaries: tuple[str, ...] = ()
@@ -88,6 +92,17 @@ IMAGES: tuple[Image, ...] = (
         extra="inference",
         code=("services", "/opt/slipway/services"),
         estimate=180,
+    ),
+    # After `inference`, whose layers it shares.
+    Image(
+        name="batch",
+        folder="inference",
+        target="batch-dependencies",
+        extra="inference",
+        more="batch",
+        code=("services", "/opt/slipway/services"),
+        estimate=60,
+        group=Group.BATCH,
     ),
 )
 
@@ -135,7 +150,7 @@ def _lock() -> Iterator[None]:
 
 def _context(image: Image, target: Path) -> None:
     """A directory with exactly what the image is made of: nothing else can end up in it."""
-    shutil.copytree(paths.PROJECT / "images" / image.name, target)
+    shutil.copytree(paths.PROJECT / "images" / (image.folder or image.name), target)
     for name in image.binaries:
         shutil.copy(binary(name), target / name)
     for recipe_name, file in image.shared:
@@ -143,6 +158,8 @@ def _context(image: Image, target: Path) -> None:
     if image.extra:
         shutil.copy(_uv(), target / "uv")
         (target / "requirements.txt").write_text(_requirements(image.extra))
+    if image.more:
+        (target / "more.txt").write_text(_requirements(image.more))
 
 
 def _uv() -> str:

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from infra.telemetry import queries
 
+from infra.telemetry import queries
 from tools.rollout.verdict import Bounds, Histogram, Sample, Verdict, histogram, judge
 
 if TYPE_CHECKING:

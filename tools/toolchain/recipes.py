@@ -26,6 +26,7 @@ class Group(StrEnum):
     MONITORING = "monitoring"
     KSERVE = "kserve"
     KEDA = "keda"
+    BATCH = "batch"
 
 
 @dataclass(frozen=True, kw_only=True)

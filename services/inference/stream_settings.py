@@ -71,6 +71,10 @@ class StreamSettings(Settings):
     def client(self) -> dict[str, str]:
         """What every client of the brokers is told."""
         return {
+            # With "rebootstrap", its default, librdkafka 2.16 forgets a broker that is away, and with it where the
+            # transaction's coordinator is: the next commit then waits for ever. Seen with a cluster of one broker.
+            "metadata.recovery.strategy": "none",
+            "reconnect.backoff.max.ms": "1000",
             **self.kafka(),
             "bootstrap.servers": self.brokers,
             "client.id": f"{self.group}-{self.worker}",

@@ -153,6 +153,7 @@ class Feed(threading.Thread):
                 "partitioner": "murmur2_random",
                 "message.timeout.ms": 600_000,
                 "delivery.report.only.error": True,
+                "metadata.recovery.strategy": "none",
                 "reconnect.backoff.max.ms": 500,
                 "on_delivery": lambda error, _: self._failures.append(str(error)),
             }

@@ -56,6 +56,15 @@ KEDA = "keda"
 KEDA_OPERATOR = "keda-operator"
 KEDA_METRICS_API = "keda-metrics-api"
 
+KAFKA = "kafka"
+"""The broker of the local platform: StatefulSet, Service, policies; prefix of its users' Secrets."""
+
+TOPICS = "topics"
+"""What declares topics and rights: Job, its script and list."""
+
+LABEL_KAFKA_CLIENT = "slipway.dev/kafka-client"
+"""Pods with this label set to `true`, in the models' namespace, may reach the platform's Kafka."""
+
 MODELS_BUCKET = "slipway-models"
 """Bucket of the model artifacts on the local platform."""
 
@@ -93,6 +102,11 @@ def workload(model: str, release: str) -> str:
 
 def batch_job(model: str) -> str:
     """CronJob, ServiceAccount and network policy of a batch model: its Jobs' names are this and eleven characters."""
+    return model
+
+
+def stream(model: str) -> str:
+    """Deployment, ServiceAccount, budget, policy and scaler of a stream model."""
     return model
 
 

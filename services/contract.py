@@ -22,6 +22,9 @@ GRPC_PORT = 8081
 """Container port of the V2 gRPC protocol."""
 
 
+STREAM_MODULE = "services.inference.stream"
+"""What a stream worker runs."""
+
 BATCH_MODULE = "services.inference.batch"
 """What a batch job runs."""
 
@@ -31,8 +34,8 @@ that is refused, too many rows that cannot be scored."""
 
 
 class Env(StrEnum):
-    """Environment variables of our containers, read by `services.inference.settings` and, for a batch job,
-    `batch_settings`.
+    """Environment variables of our containers, read by `services.inference.settings` and, for a batch job
+    or a stream worker, `batch_settings` and `stream_settings`.
     """
 
     MODEL_NAME = "SLIPWAY_MODEL_NAME"

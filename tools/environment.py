@@ -142,9 +142,11 @@ def addon_groups(stack: str = STACK) -> set[Group]:
 
 
 def model_groups(stack: str = STACK) -> set[Group]:
-    """What kinds of models need that the others do without: the image of batch jobs."""
+    """What kinds of models need that the others do without: the images of batch jobs and of streams' brokers."""
     models = stack_config(stack).get("slipway:models") or {}
-    return {Group.BATCH for model in models.values() if model.get("kind") == "batch"}
+    found = {Group.BATCH for model in models.values() if model.get("kind") == "batch"}
+    kafka = (stack_config(stack).get("slipway:platform") or {}).get("kafka") or {}
+    return found | ({Group.KAFKA} if kafka.get("enabled") else set())
 
 
 def prepare(groups: set[Group], steps: Steps) -> None:

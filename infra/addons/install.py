@@ -70,6 +70,7 @@ def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring
         image=config.images["keda"],
         namespaces=platform.namespaces,
         monitoring=monitoring,
+        kafka=platform.kafka,
     )
     return KedaScaler(names.KEDA, args).keda
 

@@ -52,6 +52,9 @@ _HEADER = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _PUBLIC_KEY = r"^ed25519:[A-Za-z0-9+/]{43}=$"
 
+TOPIC_PATTERN = r"^[A-Za-z0-9._-]+$"
+"""A Kafka topic or consumer group."""
+
 _TABLE = r"^[A-Za-z0-9._=*?{}\[\]-]+(/[A-Za-z0-9._=*?{}\[\]-]+)*$"
 
 PATTERNS = {
@@ -66,6 +69,7 @@ PATTERNS = {
         "a path below one of the platform's buckets",
         "write features/<path> or predictions/<path>, of letters, digits and ._=*?{}[]-",
     ),
+    TOPIC_PATTERN: ("a name of Kafka's", "use letters, digits, dots, hyphens and underscores"),
     _PUBLIC_KEY: ("an Ed25519 public key", "write ed25519:<base64>, as `slipway models signer` prints it"),
 }
 """What each pattern of the configuration means: rule and remedy, for errors."""

@@ -25,6 +25,8 @@ def refusals(name: str, model: ModelConfig, addons: AddonsConfig) -> list[str]:
     """One line for each combination of a model that would silently do nothing, or something else."""
     if model.kind == "batch":
         found = [*batch_refusals(model)]
+    elif model.kind == "stream":
+        found = []  # those of streams need the whole stack: `stream_refusals`
     else:
         found = [*_shadow(model), *_scaling(model), *_runtime(name, model), *_needs(model, addons)]
     return [
@@ -126,6 +128,9 @@ def _peaks(model: ModelConfig) -> Iterator[tuple[str, ResourcesConfig, int]]:
     """Resources by their key below the model, and how many pods have them at once at most."""
     if model.kind == "batch":
         yield "resources", model.resources, 1
+        return
+    if model.kind == "stream":
+        yield "resources", model.resources, max(model.scaling.max or 0, model.scaling.min) + 1
         return
     peak = max(model.scaling.max or model.scaling.min, 1) + 1
     for release, config in model.releases.items():

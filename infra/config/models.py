@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from infra.config.base import ConfigModel, HeaderName, ImageRef, ReleaseName, broken_rule
 from infra.config.batch import BatchModelConfig
+from infra.config.streaming import StreamModelConfig
 from infra.config.workload import ExtraEnvName, ModelReference, ResourcesConfig
 
 FULL_TRAFFIC = 100
@@ -180,7 +181,9 @@ class RealtimeModelConfig(ConfigModel):
         return max(sorted(self.traffic), key=lambda release: self.traffic[release])
 
 
-ModelConfig: TypeAlias = Annotated[RealtimeModelConfig | BatchModelConfig, Field(discriminator="kind")]
+ModelConfig: TypeAlias = Annotated[
+    RealtimeModelConfig | BatchModelConfig | StreamModelConfig, Field(discriminator="kind")
+]
 """Union of the model kinds by `kind`."""
 
 

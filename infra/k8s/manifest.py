@@ -42,6 +42,7 @@ _KINDS: dict[tuple[str, str], Callable[..., pulumi.CustomResource]] = {
     ("v1", "ServiceAccount"): core.v1.ServiceAccount,
     ("v1", "PersistentVolumeClaim"): core.v1.PersistentVolumeClaim,
     ("apps/v1", "Deployment"): apps.v1.Deployment,
+    ("apps/v1", "StatefulSet"): apps.v1.StatefulSet,
     ("autoscaling/v2", "HorizontalPodAutoscaler"): autoscaling.v2.HorizontalPodAutoscaler,
     ("batch/v1", "Job"): batch.v1.Job,
     ("networking.k8s.io/v1", "NetworkPolicy"): networking.v1.NetworkPolicy,

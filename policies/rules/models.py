@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 REALTIME_MODEL = "slipway:serving:RealtimeModel"
 BATCH_MODEL = "slipway:serving:BatchModel"
+STREAM_MODEL = "slipway:serving:StreamModel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ Find: TypeAlias = Callable[[Release], list[str]]
 
 def releases(resource_type: str, model: Properties) -> Iterator[Release]:
     """The releases of a model; none of any other resource."""
-    if resource_type in {REALTIME_MODEL, BATCH_MODEL}:
+    if resource_type in {REALTIME_MODEL, BATCH_MODEL, STREAM_MODEL}:
         for name, facts in sorted((model.get("releases") or {}).items()):
             yield Release(name=name, facts=facts or {}, model=model)
 

@@ -37,6 +37,7 @@ RECORDS = BuildRecords(
             ("prometheus-adapter", "7"),
             ("kserve", "8"),
             ("keda", "9"),
+            ("kafka", "c"),
             ("batch", "a"),
         )
     },

@@ -157,32 +157,28 @@ class _Blows:
         for name, until in list(self._zombies.items()):
             if all_of_them or now >= until:
                 del self._zombies[name]
-                self._crew.signal(name, signal.SIGCONT)
+                self._crew.send(name, signal.SIGCONT)
 
     def _strike(self, blow: str) -> bool:
         """Whether there was something to strike."""
         awake = [name for name in self._crew.running if name not in self._zombies]
+        extra = [name for name in awake if name.startswith("extra")]
         if blow == "kill broker":
             self._broker.kill()
             self._broker.start()
-            return True
-        if blow == "join":
+        elif blow == "join":
             self._joined += 1
             self._crew.start(f"extra{self._joined}")
-            return True
-        if blow == "leave":
-            extra = [name for name in awake if name.startswith("extra")]
-            if not extra:
-                return False
+        elif blow == "leave" and extra:
             self._crew.end(extra[0], signal.SIGTERM)
-            return True
-        if not awake:
-            return False
-        name = self._random.choice(awake)
-        if blow == "zombie":
-            self._crew.signal(name, signal.SIGSTOP)
+        elif blow == "zombie" and awake:
+            name = self._random.choice(awake)
+            self._crew.send(name, signal.SIGSTOP)
             self._zombies[name] = time.monotonic() + ZOMBIE_SECONDS
-            return True
-        self._crew.end(name, signal.SIGKILL)
-        self._crew.start(name)
+        elif blow == "kill worker" and awake:
+            name = self._random.choice(awake)
+            self._crew.end(name, signal.SIGKILL)
+            self._crew.start(name)
+        else:
+            return False
         return True

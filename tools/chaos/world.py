@@ -64,7 +64,9 @@ def key_of(number: int) -> bytes:
 
 def value_of(number: int) -> bytes:
     """What it says; some say something that no model takes."""
-    return b'{"x": "poison", "n": %d}' % number if number % POISON_EVERY == 0 else b'{"x": %d, "n": %d}' % (number, number)
+    return (
+        b'{"x": "poison", "n": %d}' % number if number % POISON_EVERY == 0 else b'{"x": %d, "n": %d}' % (number, number)
+    )
 
 
 class Crew:
@@ -106,7 +108,7 @@ class Crew:
         with (self._directory / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
-    def signal(self, name: str, number: signal.Signals) -> None:
+    def send(self, name: str, number: signal.Signals) -> None:
         """Send a signal to whoever has the place."""
         self.running[name].send_signal(number)
 
@@ -192,9 +194,7 @@ def create_topics(broker: Broker) -> None:
 
 def settled(broker: Broker) -> bool:
     """Whether every message has been answered; False also while the broker does not say."""
-    consumer = Consumer(
-        {"bootstrap.servers": broker.bootstrap, "group.id": GROUP, "isolation.level": "read_committed"}
-    )
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": GROUP, "isolation.level": "read_committed"})
     try:
         places = [TopicPartition(INPUT, partition) for partition in range(PARTITIONS)]
         return all(
@@ -265,7 +265,9 @@ def read_committed(broker: Broker, topic: str) -> list[tuple[bytes, bytes]]:
             positions = consumer.position([TopicPartition(topic, partition) for partition in left])
             left -= {place.partition for place in positions if place.offset >= ends[place.partition]}
             if time.monotonic() > deadline:
-                raise StepError(f"{topic}: partitions {sorted(left)} cannot be read to their ends → a transaction hangs")
+                raise StepError(
+                    f"{topic}: partitions {sorted(left)} cannot be read to their ends → a transaction hangs"
+                )
     finally:
         consumer.close()
     return found

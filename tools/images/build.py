@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from tools import paths
 from tools.images import store
+from tools.kafka.jars import jars
 from tools.steps import Step, StepError, Steps
 from tools.toolchain.build import binary, share
 from tools.toolchain.recipes import Group
@@ -56,6 +57,8 @@ class Image:
     """Extra whose packages a further layer installs, `more.txt`: those of `extra` are shared with another image."""
     code: tuple[str, str] | None = None
     """Folder of the checkout and where it goes in the image: the last layer."""
+    jars: bool = False
+    """Whether it has Kafka's jars, as `jars/`."""
     binaries: tuple[str, ...] = ()
     """Programs of the toolchain."""
     shared: tuple[tuple[str, str], ...] = ()
@@ -86,6 +89,7 @@ IMAGES: tuple[Image, ...] = (
     ),
     Image(name="kserve", binaries=("kserve",), uses_base=False, estimate=5, group=Group.KSERVE),
     Image(name="keda", binaries=("keda", "keda-adapter"), uses_base=False, estimate=5, group=Group.KEDA),
+    Image(name="kafka", jars=True, estimate=60, group=Group.KAFKA),
     Image(
         name="inference",
         target="cpu-dependencies",
@@ -155,6 +159,8 @@ def _context(image: Image, target: Path) -> None:
         shutil.copy(binary(name), target / name)
     for recipe_name, file in image.shared:
         shutil.copy(share(recipe_name) / file, target / Path(file).name)
+    if image.jars:
+        shutil.copytree(jars(), target / "jars")
     if image.extra:
         shutil.copy(_uv(), target / "uv")
         (target / "requirements.txt").write_text(_requirements(image.extra))

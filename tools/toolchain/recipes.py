@@ -27,6 +27,7 @@ class Group(StrEnum):
     KSERVE = "kserve"
     KEDA = "keda"
     BATCH = "batch"
+    KAFKA = "kafka"
 
 
 @dataclass(frozen=True, kw_only=True)

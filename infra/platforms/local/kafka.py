@@ -61,7 +61,9 @@ class KafkaBroker(pulumi.ComponentResource):
         bootstrap = f"{names.service_host(names.KAFKA, names.PLATFORM_NAMESPACE)}:{PORT}"
         properties = pulumi.Output.all(**passwords).apply(lambda known: server_properties(known, bootstrap))
         config = declare(
-            f"{name}-server", workloads.secret(f"{name}-server", namespace, {"server.properties": properties}), self._child
+            f"{name}-server",
+            workloads.secret(f"{name}-server", namespace, {"server.properties": properties}),
+            self._child,
         )
         for policy, manifest in policies(args.namespaces).items():
             declare(f"{name}-{policy}", manifest, self._child)
@@ -77,6 +79,8 @@ class KafkaBroker(pulumi.ComponentResource):
             credentials=self._credentials(name, CLIENT, passwords[CLIENT]),
             admin_credentials=self._credentials(name, ADMIN, passwords[ADMIN]),
             user=CLIENT,
+            password=passwords[CLIENT],
+            mechanism_of_keda="plaintext",
             client_labels=CLIENT_LABELS,
             brokers=1,
         )

@@ -11,13 +11,14 @@ from infra import names
 from infra.k8s import network, workloads
 from infra.k8s.manifest import declare, name_of
 from infra.k8s.security import POD_SECURITY
-from infra.outputs import Exposure, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.outputs import Exposure, Kafka, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.platforms.local.kafka import KafkaBroker, KafkaBrokerArgs
 from infra.platforms.local.object_store import ObjectStore, ObjectStoreArgs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.config.platform import LocalPlatformConfig
+    from infra.config.platform import KafkaConfig, LocalPlatformConfig
     from infra.config.stack import ImageName
 
 GATEWAY_HOST = "127.0.0.1"
@@ -49,6 +50,7 @@ class LocalPlatform(pulumi.ComponentResource):
             platform=self._namespace(names.PLATFORM_NAMESPACE), models=self._namespace(names.MODELS_NAMESPACE)
         )
         store = self._object_store(namespaces, args)
+        kafka = args.config.kafka
         self.outputs = PlatformOutputs(
             namespaces=namespaces,
             models_bucket=store.models_bucket,
@@ -56,6 +58,7 @@ class LocalPlatform(pulumi.ComponentResource):
             predictions_bucket=store.predictions_bucket,
             mlflow_database=self._mlflow_database(namespaces, args.mlflow_database_size),
             exposure=Exposure(node_port=args.config.gateway_port, url=public_url(args.config)),
+            kafka=self._kafka(namespaces, kafka, args.images["kafka"]) if kafka.enabled else None,
         )
         self.register_outputs({"url": self.outputs.exposure.url})
 
@@ -75,6 +78,11 @@ class LocalPlatform(pulumi.ComponentResource):
             size=args.config.object_store_size,
         )
         return ObjectStore(names.OBJECT_STORE, store_args, self._child)
+
+    def _kafka(self, namespaces: Namespaces, config: KafkaConfig, image: str) -> Kafka:
+        return KafkaBroker(
+            names.KAFKA, KafkaBrokerArgs(config=config, image=image, namespaces=namespaces), self._child
+        ).kafka
 
     def _mlflow_database(self, namespaces: Namespaces, size: str) -> MlflowDatabase:
         labels = {names.LABEL_NAME: names.MLFLOW}

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -156,7 +157,7 @@ class Worker(Process):
             Env.STREAM_WORKER: "w0",
         }
         chosen = {str(key): str(value) for key, value in {**defaults, **settings}.items() if value is not None}
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), **chosen}
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd()), **chosen}
         super().__init__([sys.executable, "-m", "services.inference.stream"], directory, environment)
 
     def said(self, event):

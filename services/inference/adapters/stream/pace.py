@@ -9,7 +9,7 @@ LONG_SECONDS = 1.0
 
 
 class Pace:
-    """Sizes of micro-batches and the time between commits. They grow while the model is quick, and shrink, down to one."""
+    """Sizes of micro-batches and the time between commits. They grow while the model is quick, else shrink."""
 
     def __init__(self, *, most_rows: int, batch_seconds: float, commit_seconds: float) -> None:
         self.rows = min(FIRST_ROWS, most_rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # it is public
+from confluent_kafka.admin import AdminClient, ConfigResource
 
 from services.inference.adapters.stream.letters import Topic
 from services.inference.adapters.stream.output import StreamFailed

@@ -163,7 +163,7 @@ class BatchJob:
         """All that the bytes of the output depend on, but for its timestamp."""
         info = self.pipeline.info
         return {
-            "model": [info.name, info.version, info.digest],
+            "model": [info.version, info.digest],
             "input": found.digest,
             "passthrough": passed,
             "partRows": self.spec.part_rows,

@@ -6,8 +6,10 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import boto3
 import numpy as np
@@ -257,3 +259,31 @@ def test_a_process_of_its_own_needs_no_server_and_writes_to_its_cache_alone(pati
     assert list(home.iterdir()) == []
     kept = {path.name for path in (tmp_path / "cache" / "prefect").iterdir()}
     assert kept == {"storage"}, f"{kept}: results, and no database of a server's"
+
+
+def test_a_ray_cluster_makes_the_very_bytes_that_one_process_makes(s3, patients, bundle, gateway):
+    """A cluster of a head and two workers, each with the model."""
+    # Sockets lie in the cache, and their paths may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="b-") as cache:
+        for engine in ("local", "ray"):
+            environment = {
+                **S3_KEY,
+                "PATH": os.environ["PATH"],
+                Env.MODEL_NAME: "breast-cancer",
+                Env.MODEL_URI: str(bundle),
+                Env.MODEL_DIGEST: directory_digest(bundle),
+                Env.CACHE_DIR: cache,
+                Env.S3_ENDPOINT_URL: gateway,
+                Env.BATCH_INPUT: patients,
+                Env.BATCH_OUTPUT: f"s3://predictions/{engine}",
+                Env.BATCH_PART_ROWS: str(PART_ROWS),
+                Env.BATCH_TIMESTAMP: "2026-11-26T02:00:00Z",
+                Env.BATCH_ENGINE: engine,
+                Env.BATCH_WORKERS: "2",
+            }
+            done = subprocess.run(
+                [sys.executable, "-m", BATCH_MODULE], env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+        assert not (Path(cache) / "ray").exists(), "the cluster left something behind"
+    assert contents(s3, "ray") == contents(s3, "local"), "results are identical, row for row"

@@ -51,6 +51,7 @@ class Plan:
     parts: tuple[Part, ...]
     done: Mapping[int, PartRecord]
     """Parts that earlier runs have finished."""
+    s3_endpoint_url: str | None
 
     @property
     def todo(self) -> list[Part]:
@@ -118,7 +119,13 @@ class BatchJob:
             advance=self._advance(refusals),
         )
         done = table.records(output, job)
-        plan = Plan(found=found, work=work, parts=tuple(parts_of(found, self.spec.part_rows)), done=done)
+        plan = Plan(
+            found=found,
+            work=work,
+            parts=tuple(parts_of(found, self.spec.part_rows)),
+            done=done,
+            s3_endpoint_url=self.spec.s3_endpoint_url,
+        )
         self.progress.begin(found.rows)
         for record in done.values():
             work.advance(record.number, record.rows, record.refused, record.first_reason)

@@ -12,6 +12,8 @@ and an exit code that says whether another try may succeed (`adapters.batch.erro
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import json
 import os
 import resource
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from services.contract import Env
 from services.inference.batch_settings import DATE, BatchSettings, prepare_prefect
 from services.inference.core.catalog import ModelSpec
 from services.inference.core.errors import InferenceError
@@ -33,8 +36,11 @@ from services.inference.runtimes.torch_module import TorchOptions
 from services.inference.settings import prepare_process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from services.inference.adapters.batch.job import Plan
+    from services.inference.adapters.batch.table import PartRecord
     from services.inference.core.pipeline import Pipeline
 
 FAILED, WRONG_SETTING = 1, 2
@@ -94,7 +100,8 @@ def run(settings: BatchSettings, now: datetime) -> dict[str, Any]:
     with Progress() as progress, api(settings.prefect_api_url):
         job = BatchJob(pipeline=pipeline, spec=spec, progress=progress)
         try:
-            manifest, made = batch_inference(job)(spec.input, spec.output, str(settings.model_uri))
+            flow = batch_inference(job, on_ray(settings) if settings.engine == "ray" else None)
+            manifest, made = flow(spec.input, spec.output, str(settings.model_uri))
         except InferenceError as error:
             if not worth_another_try(error):
                 job.abandon()
@@ -108,11 +115,30 @@ def run(settings: BatchSettings, now: datetime) -> dict[str, Any]:
     }
 
 
+def on_ray(settings: BatchSettings) -> Callable[[Plan], Iterator[PartRecord]]:
+    """Scores on a Ray cluster. `BatchError` where Ray is not installed."""
+    from services.inference.adapters.batch.errors import BatchError  # noqa: PLC0415
+    from services.inference.adapters.batch.ray_engine import score_on_ray  # noqa: PLC0415
+
+    if importlib.util.find_spec("ray") is None:
+        raise BatchError(f"{Env.BATCH_ENGINE} is ray", "Ray is installed", "install slipway[ray], or use local")
+    load_there = functools.partial(load_in_worker, settings)
+    return functools.partial(
+        score_on_ray, load=load_there, workers=settings.workers, directory=settings.cache_dir / "ray"
+    )
+
+
+def load_in_worker(settings: BatchSettings) -> Pipeline:
+    """The model in a process that Ray has started."""
+    prepare_process(settings.cache_dir)
+    return load(settings)
+
+
 def worth_another_try(error: InferenceError) -> bool:
     """Whether what has been done so far is to be kept for a later run."""
-    from services.inference.adapters.batch.errors import AccessDenied, StoreUnavailable  # noqa: PLC0415
+    from services.inference.adapters.batch.errors import AccessDenied, EngineFailed, StoreUnavailable  # noqa: PLC0415
 
-    return isinstance(error, (AccessDenied, StoreUnavailable))
+    return isinstance(error, (AccessDenied, EngineFailed, StoreUnavailable))
 
 
 def load(settings: BatchSettings) -> Pipeline:

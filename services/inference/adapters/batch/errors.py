@@ -6,7 +6,8 @@
     ├── TooManyRefused         5   more rows than the threshold cannot be scored
     ├── Overtaken              6   another job wrote the same output meanwhile
     ├── AccessDenied           7   the store refuses these credentials
-    └── StoreUnavailable       8   the store does not answer; a later try may succeed
+    ├── StoreUnavailable       8   the store does not answer; a later try may succeed
+    └── EngineFailed           9   the cluster that scores has failed; a later try may succeed
 
 Code 1 is a model that cannot be loaded, 2 a wrong setting or command, 143 a job that was told to stop.
 """
@@ -64,3 +65,10 @@ class StoreUnavailable(BatchError):
 
     code = "store_unavailable"
     exit_code = 8
+
+
+class EngineFailed(BatchError):
+    """The cluster that scores has failed; what it had finished is kept."""
+
+    code = "engine_failed"
+    exit_code = 9

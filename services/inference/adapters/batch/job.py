@@ -51,6 +51,7 @@ class Plan:
     parts: tuple[Part, ...]
     done: Mapping[int, PartRecord]
     """Parts that earlier runs have finished."""
+    s3_endpoint_url: str | None
 
     @property
     def todo(self) -> list[Part]:
@@ -118,7 +119,13 @@ class BatchJob:
             advance=self._advance(refusals),
         )
         done = table.records(output, job)
-        plan = Plan(found=found, work=work, parts=tuple(parts_of(found, self.spec.part_rows)), done=done)
+        plan = Plan(
+            found=found,
+            work=work,
+            parts=tuple(parts_of(found, self.spec.part_rows)),
+            done=done,
+            s3_endpoint_url=self.spec.s3_endpoint_url,
+        )
         self.progress.begin(found.rows)
         for record in done.values():
             work.advance(record.number, record.rows, record.refused, record.first_reason)
@@ -163,7 +170,7 @@ class BatchJob:
         """All that the bytes of the output depend on, but for its timestamp."""
         info = self.pipeline.info
         return {
-            "model": [info.name, info.version, info.digest],
+            "model": [info.version, info.digest],
             "input": found.digest,
             "passthrough": passed,
             "partRows": self.spec.part_rows,

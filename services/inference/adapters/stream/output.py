@@ -59,7 +59,7 @@ class Record(NamedTuple):
 
 
 class Output(Protocol):
-    """`begin`, `send` any number of times, then `commit` or `abort`."""
+    """`begin`, `send` any number of times, then what `prepare` gives, or `abort`."""
 
     def open(self) -> None:
         """Take over from an earlier process of the same name; `StreamFailed` where the broker refuses."""
@@ -70,8 +70,8 @@ class Output(Protocol):
     def send(self, records: Sequence[Record]) -> None:
         """Hand over to the client; waits while too much is under way."""
 
-    def commit(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
-        """Make it count, the offsets with it."""
+    def prepare(self, consumer: Consumer, offsets: list[TopicPartition]) -> Callable[[], None]:
+        """What makes it count, the offsets with it: may run on another thread, while nothing is sent."""
 
     def abort(self) -> None:
         """Give it up."""
@@ -138,7 +138,7 @@ class ExactlyOnce(_Producing):
         except KafkaException as error:
             raise StreamFailed(str(error.args[0])) from error
 
-    def commit(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
+    def prepare(self, consumer: Consumer, offsets: list[TopicPartition]) -> Callable[[], None]:
         """Offsets into the transaction, then its end.
 
         1. The group's metadata is read now. If another worker may own the partitions already, its generation is an
@@ -151,10 +151,13 @@ class ExactlyOnce(_Producing):
         metadata = consumer.consumer_group_metadata()  # 1
         if not consumer.memberid():
             raise Aborted("this worker has left its group")
-        _insist(
-            lambda: self._producer.send_offsets_to_transaction(offsets, metadata, CALL_SECONDS), "the group's offsets"
-        )  # 2
-        _insist(lambda: self._producer.commit_transaction(CALL_SECONDS), "the transaction")  # 3
+
+        def commit() -> None:
+            send = self._producer.send_offsets_to_transaction
+            _insist(lambda: send(offsets, metadata, CALL_SECONDS), "the group's offsets")  # 2
+            _insist(lambda: self._producer.commit_transaction(CALL_SECONDS), "the transaction")  # 3
+
+        return commit
 
     def abort(self) -> None:
         """The broker marks all of it as never to be read."""
@@ -174,8 +177,11 @@ class AtLeastOnce(_Producing):
         """Forget an old failure."""
         self._failure = ""
 
-    def commit(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
+    def prepare(self, consumer: Consumer, offsets: list[TopicPartition]) -> Callable[[], None]:
         """Wait for every answer to be written, then commit the offsets."""
+        return lambda: self._commit(consumer, offsets)
+
+    def _commit(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._producer.flush(CALL_SECONDS):
             if time.monotonic() > deadline:

@@ -6,15 +6,20 @@
         3. send      answers and dead letters, in an open transaction
         4. commit    once it is old enough: the messages' offsets with it
 
-Everything happens on one thread, the callbacks of a rebalance too: inside `consume`. A partition that is to be given up
-is committed first. One that was lost, to a pause longer than the session, is aborted: whoever has it now starts from
-the last commit. After an abort the messages since the last commit are read again, from where the broker says that is.
+The broker takes its time for a commit: 1 and 2 go on meanwhile, and what they make is held for the next transaction.
+Everything else happens on one thread, the callbacks of a rebalance too: inside `consume`. A partition that is to be
+given up is committed first. One that was lost, to a pause longer than the session, is aborted: whoever has it now
+starts from the last commit. After an abort the messages since the last commit are read again, from where the broker
+says that is.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
@@ -27,12 +32,14 @@ if TYPE_CHECKING:
 
     from services.inference.adapters.stream.letters import Letters
     from services.inference.adapters.stream.metrics import StreamMetrics
-    from services.inference.adapters.stream.output import Output
+    from services.inference.adapters.stream.output import Output, Record
     from services.inference.adapters.stream.pace import Pace
-    from services.inference.adapters.stream.scoring import Scorer
+    from services.inference.adapters.stream.scoring import Outcome, Scorer
 
 IDLE_SECONDS = 0.5
 """How long a worker without messages waits before it looks whether it is to stop."""
+MOST_HELD = 32
+"""Micro-batches that are held while the broker commits: it is slower than the model then, and sets the pace."""
 MOST_ABORTS = 20
 """In a row, without a commit: what fails so often fails for a reason that reading again does not mend."""
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.05, 5.0
@@ -66,6 +73,28 @@ class Source(NamedTuple):
     topic: str
 
 
+class Batch(NamedTuple):
+    """A micro-batch, scored."""
+
+    messages: Sequence[Message]
+    outcomes: Sequence[Outcome]
+    version: str
+    """Of the model that has scored it."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """What was sent and does not count yet."""
+
+    since: float
+    positions: dict[int, int] = field(default_factory=dict)
+    """By partition, the offset after its last message."""
+    errors: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    oldest_ms: int = 0
+    """Timestamp of the oldest of the messages that came first in their micro-batches; 0 where they have none."""
+
+
 class Models(Protocol):
     """Who answers."""
 
@@ -95,12 +124,13 @@ class Worker:
         self._pace = pace
         self._stopping = threading.Event()
         self._scorer = models.current()
-        self._positions: dict[int, int] = {}
-        """Of the open transaction: by partition, the offset after its last message."""
-        self._opened: float | None = None
-        self._oldest_ms = 0
-        self._errors: dict[str, int] = {}
-        self._sent = 0
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit")
+        self._open: Transaction | None = None
+        """What was sent and is not being committed yet."""
+        self._committing: tuple[Future[None], Transaction, float] | None = None
+        """What is being committed, since when."""
+        self._held: list[Batch] = []
+        """What was scored meanwhile."""
         self._aborts = 0
         self._taken = False
         """Partitions went away during the last `consume`."""
@@ -118,44 +148,56 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 self._step()
-            if self._opened is not None:
-                self._commit()
+            self._finish()
         finally:
-            self._opened = None  # where it failed: nothing is committed on the way out
+            self._open, self._committing = None, None  # where it failed: nothing is committed on the way out
             self._consumer.close()
+            self._thread.shutdown()
 
     def _step(self) -> None:
         self.beat = time.monotonic()
         messages = self._consume()  # 1
         if messages:
-            if self._opened is None:
-                self._scorer = self._models.current()
-                self._output.begin()
-                self._opened = time.monotonic()
-            try:
-                self._send(messages, self._score(messages))  # 2, 3
-            except Aborted as error:
-                self._abort(error)
-        if self._opened is not None and time.monotonic() - self._opened >= self._pace.commit_seconds:
-            self._commit()  # 4
+            self._held.append(self._score(messages))  # 2
+        try:
+            if self._committing is not None and (self._committing[0].done() or len(self._held) >= MOST_HELD):
+                self._settle()
+            if self._committing is None:
+                self._send()  # 3
+                if self._open is not None and time.monotonic() - self._open.since >= self._pace.commit_seconds:
+                    self._commit()  # 4
+        except Aborted as error:
+            self._abort(error)
+
+    def _finish(self) -> None:
+        """Answer and commit all that was consumed."""
+        try:
+            self._settle()
+            self._send()
+            if self._open is not None:
+                self._commit()
+            self._settle()
+        except Aborted as error:
+            self._drop(error)
 
     def _consume(self) -> list[Message]:
         """A micro-batch: at once what is there, else what comes within its time."""
         self._taken = False
         first = None
-        if self._opened is None:
+        wait = self._pace.batch_seconds
+        if self._open is not None:
+            left = self._open.since + self._pace.commit_seconds - time.monotonic()
+            wait = min(wait, max(left, 0.0))
+        elif self._committing is None:
             first = self._consumer.poll(IDLE_SECONDS)
             if first is None and not self._taken:
                 return []
-            wait = self._pace.batch_seconds
-        else:
-            left = self._opened + self._pace.commit_seconds - time.monotonic()
-            wait = min(self._pace.batch_seconds, max(left, 0.0))
         found = self._consumer.consume(self._pace.rows, wait)
         if first is not None:
             found.insert(0, first)
         if self._taken:
-            # Among them may be messages of partitions that are another's now, or were in between.
+            # Among them, and among what is held, may be messages of partitions that are another's now, or were.
+            self._held.clear()
             self._rewind()
             return []
         for at, message in enumerate(found):
@@ -176,49 +218,61 @@ class Worker:
                 _log.warning("the consumer reports", error=str(error))
         return messages
 
-    def _score(self, messages: Sequence[Message]) -> list[Any]:
+    def _score(self, messages: Sequence[Message]) -> Batch:
+        scorer = self._models.current() if self._open is None and not self._held else self._scorer
+        self._scorer = scorer
         started = time.perf_counter()
-        outcomes = self._scorer.score([message.value() for message in messages])
+        outcomes = scorer.score([message.value() for message in messages])
         self._pace.took(len(messages), time.perf_counter() - started)
-        return outcomes
+        return Batch(messages, outcomes, scorer.pipeline.info.version)
 
-    def _send(self, messages: Sequence[Message], outcomes: Sequence[Any]) -> None:
-        version = self._scorer.pipeline.info.version
-        make = self._letters.record
+    def _send(self) -> None:
+        """What is held, in a transaction."""
+        if not self._held:
+            return
+        if self._open is None:
+            self._output.begin()
+            self._open = Transaction(time.monotonic())
+        for batch in self._held:
+            self._output.send(self._records(batch, self._open))
+        self._held.clear()
+
+    def _records(self, batch: Batch, into: Transaction) -> list[Record]:
+        make, positions, version = self._letters.record, into.positions, batch.version
         records = []
-        for message, outcome in zip(messages, outcomes, strict=True):
+        for message, outcome in zip(batch.messages, batch.outcomes, strict=True):
             record, error = make(message, outcome, version)
             records.append(record)
             if error:
-                self._errors[error] = self._errors.get(error, 0) + 1
-            self._positions[message.partition()] = message.offset() + 1  # type: ignore[index, operator]  # no event
-        self._sent += len(records)
-        self._output.send(records)
-        created = messages[0].timestamp()[1]
-        if created > 0 and (not self._oldest_ms or created < self._oldest_ms):
-            self._oldest_ms = created
-
-    def _forget(self) -> None:
-        self._opened, self._oldest_ms, self._sent = None, 0, 0
-        self._positions, self._errors = {}, {}
+                into.errors[error] += 1
+            positions[message.partition()] = message.offset() + 1  # type: ignore[index, operator]  # no event
+        into.sent += len(records)
+        created = batch.messages[0].timestamp()[1]
+        if created > 0 and (not into.oldest_ms or created < into.oldest_ms):
+            into.oldest_ms = created
+        return records
 
     def _commit(self) -> None:
-        try:
-            self._finish()
-        except Aborted as error:
-            self._abort(error)
+        """Begin to commit what is open."""
+        if self._open is None:
+            return
+        offsets = [TopicPartition(self._topic, place, offset) for place, offset in self._open.positions.items()]
+        commit = self._output.prepare(self._consumer, offsets)
+        self._committing = self._thread.submit(commit), self._open, time.perf_counter()
+        self._open = None
 
-    def _finish(self) -> None:
-        """Make what is open count, or raise `Aborted`."""
-        started = time.perf_counter()
-        offsets = [TopicPartition(self._topic, partition, offset) for partition, offset in self._positions.items()]
-        self._output.commit(self._consumer, offsets)
+    def _settle(self) -> None:
+        """Wait for the commit that is under way; `Aborted` where it failed."""
+        if self._committing is None:
+            return
+        future, done, started = self._committing
+        self._committing = None
+        future.result()
         self._aborts = 0
-        delay = time.time() - self._oldest_ms / 1e3 if self._oldest_ms else None
-        self._metrics.committed(self._sent, self._errors, time.perf_counter() - started, delay)
-        for partition in self._positions:
-            self._tell_lag(partition)
-        self._forget()
+        delay = time.time() - done.oldest_ms / 1e3 if done.oldest_ms else None
+        self._metrics.committed(done.sent, done.errors, time.perf_counter() - started, delay)
+        for partition, position in done.positions.items():
+            self._tell_lag(partition, position)
 
     def _abort(self, error: Aborted) -> None:
         """Give up what is open and read it again."""
@@ -230,10 +284,11 @@ class Worker:
         self._stopping.wait(min(FIRST_PAUSE_SECONDS * 2 ** (self._aborts - 1), LAST_PAUSE_SECONDS))
 
     def _drop(self, why: object) -> None:
-        _log.warning("transaction given up, its messages are read again", error=str(why), messages=self._sent)
+        _log.warning("transaction given up, its messages are read again", error=str(why))
         self._output.abort()
         self._metrics.aborted()
-        self._forget()
+        self._open = None
+        self._held.clear()
 
     def _rewind(self) -> None:
         """Go back to where the broker says that the last commit was."""
@@ -268,18 +323,23 @@ class Worker:
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Called inside `consume`, before the partitions go: commit what was done of them."""
         self._taken = True
-        if self._opened is not None:
-            try:
-                self._finish()
-            except Aborted as error:  # the partitions that stay are gone back for after this call
-                self._drop(error)
+        try:
+            self._settle()
+            self._commit()
+            self._settle()
+        except Aborted as error:  # the partitions that stay are gone back for after this call
+            self._drop(error)
         self._gone(partitions, "partitions given up")
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         """Called inside `consume`: they are another's already."""
         self._taken = True
-        if self._opened is not None:
-            self._drop("its partitions were lost to another worker")
+        try:
+            self._settle()
+            if self._open is not None:
+                self._drop("its partitions were lost to another worker")
+        except Aborted as error:
+            self._drop(error)
         self._gone(partitions, "partitions lost")
 
     def _gone(self, partitions: Sequence[TopicPartition], what: str) -> None:
@@ -287,7 +347,7 @@ class Worker:
         _log.info(what, partitions=numbers)
         self._metrics.forget_lag(numbers)
 
-    def _tell_lag(self, partition: int) -> None:
+    def _tell_lag(self, partition: int, position: int) -> None:
         low_high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), cached=True)
         if low_high is not None and low_high[1] >= 0:
-            self._metrics.lag(partition, max(0, low_high[1] - self._positions[partition]))
+            self._metrics.lag(partition, max(0, low_high[1] - position))

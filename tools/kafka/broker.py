@@ -48,11 +48,11 @@ QUICK: Mapping[str, str] = {
 class Broker:
     """A broker in a directory: its data outlives kills and restarts, its ports stay the same."""
 
-    def __init__(self, directory: Path, properties: Mapping[str, str] | None = None, listener: str = "") -> None:
-        """`listener` are properties of the clients' listener, SASL say; its name is `CLIENTS`."""
+    def __init__(self, directory: Path, properties: Mapping[str, str] | None = None) -> None:
+        """In `properties`, which win, `{port}`, `{controller}` and `{internal}` stand for free ports."""
         self._directory = directory
         self._log = directory / "broker.log"
-        port, controller = _free_ports(2)
+        port, controller, internal = _free_ports(3)
         self.bootstrap = f"127.0.0.1:{port}"
         self._port = port
         self._child: subprocess.Popen[bytes] | None = None
@@ -63,7 +63,7 @@ class Broker:
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
             "listeners": f"CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-            "listener.security.protocol.map": f"CLIENTS:{listener or 'PLAINTEXT'},CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "CLIENTS",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(directory / "data"),
@@ -71,7 +71,10 @@ class Broker:
             **(properties or {}),
         }
         self._file = directory / "server.properties"
-        self._file.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
+        text = "".join(f"{key}={value}\n" for key, value in lines.items())
+        for name, number in (("port", port), ("controller", controller), ("internal", internal)):
+            text = text.replace(f"{{{name}}}", str(number))
+        self._file.write_text(text)
 
     def __enter__(self) -> Self:
         self.start()

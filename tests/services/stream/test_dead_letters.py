@@ -59,7 +59,7 @@ def test_a_dry_run_sends_nothing(dead):
 
 
 def test_a_topic_that_is_not_there_is_named(cluster):
-    with pytest.raises(StepError, match="nowhere: .*correct the name"):
+    with pytest.raises(StepError, match=r"nowhere: .*correct the name"):
         replay(cluster.client, Replay(topic="nowhere", group="g"), quiet)
 
 

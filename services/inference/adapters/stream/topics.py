@@ -35,6 +35,7 @@ def look(client: Mapping[str, Any], names: Sequence[str], max_bytes: int | None)
     try:
         metadata = admin.list_topics(timeout=ANSWER_SECONDS)
     except KafkaException as error:
+        admin.poll(1.0)  # calls back with what the client has to say
         refused = [each for each in problems if each.code() == KafkaError._AUTHENTICATION]  # noqa: SLF001
         cause = refused[0] if refused else error.args[0]
         remedy = "correct the user, its password and the mechanism" if refused else "check the address and the network"

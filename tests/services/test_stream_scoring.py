@@ -89,8 +89,8 @@ def test_what_is_no_message_is_refused_by_its_class(value, error):
     assert json.loads(last)["prediction"] == 4
 
 
-def test_a_model_that_answers_fewer_rows_has_answered_none():
-    outcomes = score(x(1), x(2), x(3), pipeline=Doubling({"prediction": np.zeros(2)}))
+def test_a_model_that_answers_another_number_of_rows_has_answered_none():
+    outcomes = score(x(1), x(2), x(3), pipeline=Doubling({"prediction": np.zeros(7)}))
     assert [outcome.error for outcome in outcomes] == ["PredictionFailed"] * 3
 
 

@@ -40,9 +40,11 @@ def gate_of(config: Mapping[str, Any]) -> EvidenceConfig:
 
 
 def models_of(config: Mapping[str, Any]) -> dict[str, RealtimeModelConfig]:
-    """The stack's models by name."""
+    """The stack's models that answer requests, by name."""
     found = {}
     for name, raw in (config.get("slipway:models") or {}).items():
+        if raw.get("kind") == "batch":
+            continue  # nobody waits for a batch job: the checklist's load and latency are not about it
         try:
             found[name] = RealtimeModelConfig.model_validate(raw)
         except ValidationError as error:

@@ -93,7 +93,8 @@ def gather(found: Environment, stack: str) -> Status:
         outputs = found.outputs(stack)
     except StepError as error:
         return Status(stack=stack, at=at, models=[], problem=str(error))
-    models = [_model(found, stack, config, outputs, name) for name in sorted(config.get(MODELS) or {})]
+    answering = [name for name, settings in (config.get(MODELS) or {}).items() if settings.get("kind") != "batch"]
+    models = [_model(found, stack, config, outputs, name) for name in sorted(answering)]
     return Status(stack=stack, at=at, models=models)
 
 

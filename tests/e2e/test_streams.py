@@ -54,10 +54,12 @@ def streaming(site):
             "deadLetter": "cards-dead",
         }
 
-    site.edit(add)
-    site.slipway("up")
-    yield site
-    site.stack_file.write_text(original)
+    try:
+        site.edit(add)
+        site.slipway("up")
+        yield site
+    finally:
+        site.stack_file.write_text(original)
     site.pulumi("up", "--yes", "--skip-preview")
     site.pulumi("preview", "--expect-no-changes")
 

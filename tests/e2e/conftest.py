@@ -79,8 +79,8 @@ class Site:
     def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.slipway("pulumi", *arguments, "--stack", "local", "--non-interactive", check=check)
 
-    def kubectl(self, *arguments: str) -> str:
-        return lifecycle.kubectl(lifecycle.load(CLUSTER), *arguments)
+    def kubectl(self, *arguments: str, **options: Any) -> str:
+        return lifecycle.kubectl(lifecycle.load(CLUSTER), *arguments, **options)
 
     def preview_steps(self) -> dict[str, str]:
         """Resource name → what the preview would do with it; what stays the same is left out."""

@@ -29,7 +29,8 @@ from pyarrow import fs
 store = fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL_S3"], region=os.environ["AWS_DEFAULT_REGION"])
 place = os.environ["SLIPWAY_BATCH_OUTPUT"].removeprefix("s3://")
 manifest = json.loads(store.open_input_stream(place + "/_manifest.json").read())
-rows = [row for part in manifest["parts"] for row in pq.read_table(place + "/" + part["key"], filesystem=store).to_pylist()]
+tables = [pq.read_table(place + "/" + part["key"], filesystem=store) for part in manifest["parts"]]
+rows = [row for table in tables for row in table.to_pylist()]
 print(json.dumps({"rows": rows, "columns": list(rows[0])}, default=str))
 """
 """Both run as the job does: its image, its identity, its credentials."""

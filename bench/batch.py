@@ -109,7 +109,7 @@ def _job(bundle: Path, source: Path, output: Path, cache: Path) -> dict[str, flo
     done = subprocess.run(
         [sys.executable, "-m", "services.inference.batch"], env=environment, stdout=subprocess.PIPE, check=True
     )
-    told = json.loads(done.stdout)
+    told = json.loads(done.stdout.splitlines()[-1])  # after the logs
     return {"rows": told["rows"], "seconds": told["rows"] / told["rowsPerSecond"], "peak_bytes": told["peakBytes"]}
 
 
@@ -130,7 +130,7 @@ def _alone(what: str, bundle: Path, source: Path, output: Path, cache: Path) -> 
     environment = {**os.environ, **_environment(bundle, source, output, cache)}
     command = [sys.executable, "-m", "bench.batch", "--alone", what, str(source), str(output)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])  # after the logs
     return found
 
 

@@ -45,7 +45,7 @@ def nightly(site):
 
     site.edit(add)
     site.slipway("images", "build")
-    site.slipway("images", "load", CLUSTER)
+    site.slipway("images", "load")
     site.pulumi("up", "--yes", "--skip-preview")
     yield MODEL
     site.stack_file.write_text(original)

@@ -32,7 +32,7 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     1. what the machine lacks is found first: rights, room, programs, the gateway's port
     2. the toolchain is built, the cluster started, the images built and loaded
     3. the platform is deployed without models: the registry has to exist before a model can be in it
-       meanwhile the inference image, as large as torch, goes on being loaded
+       meanwhile the images as large as torch go on being loaded
     4. the example model is trained, evaluated and registered, where the stack deploys it and the registry lacks it
     5. the whole stack is deployed
     """
@@ -45,7 +45,7 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     if not context:
         lifecycle.up(cluster, port, steps)
     record = images.build(steps, groups, base=os.environ.get("SLIPWAY_BASE_IMAGE"))
-    serving = [record.pop("inference")]
+    serving = [record.pop(name) for name in ("inference", "batch") if name in record]
     found = environment.resolve(context, cluster)
     _select_stack(found)
     recover(found, steps)

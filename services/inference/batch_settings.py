@@ -87,8 +87,10 @@ def prepare_prefect(cache_dir: Path, api_url: str | None) -> None:
 
     Call it before Prefect is imported: it reads its settings then.
     """
+    home = cache_dir / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
     chosen = {
-        "PREFECT_HOME": str(cache_dir / "prefect"),
+        "PREFECT_HOME": str(home),
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import prefect
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import SyncClientContext
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 IN_PROCESS = "http://in-process/api"
 """Nothing resolves it: the transport answers before a connection is made."""
@@ -51,10 +55,15 @@ class InProcessApi(httpx.BaseTransport):
         return httpx.Response(200, json=run)
 
 
-def api(url: str | None) -> AbstractContextManager[object]:
+@contextmanager
+def api(url: str | None) -> Iterator[None]:
     """What a flow runs in: Prefect's own client where there is a server, else one that stays in this process."""
     if url is not None:
-        return nullcontext()
+        yield
+        return
     client = SyncPrefectClient(IN_PROCESS, httpx_settings={"transport": InProcessApi()})
     # Its constructor would make a client by the settings, and so the server.
-    return SyncClientContext.model_construct(client=client)
+    context = SyncClientContext.model_construct(client=client)
+    # Nobody listens to heartbeats, and a flow would wait a second for their thread.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), context:
+        yield

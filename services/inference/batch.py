@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 FAILED, WRONG_SETTING = 1, 2
 STOPPED = 128 + signal.SIGTERM
 
+SWITCH_SECONDS = 0.0005
+"""How long a stage's thread waits for Python's lock before it asks for it: they hand over in each batch."""
+
 
 class Stopped(BaseException):
     """The process was told to stop. Not an `Exception`: nothing that tries again may catch it."""
@@ -54,6 +57,7 @@ class Stopped(BaseException):
 def main() -> int:
     """Run the job; the result is the process's exit code."""
     signal.signal(signal.SIGTERM, _stop)
+    sys.setswitchinterval(SWITCH_SECONDS)
     started = time.monotonic()
     try:
         settings = BatchSettings()

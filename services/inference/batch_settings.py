@@ -44,7 +44,7 @@ class BatchSettings(Settings):
         None, validation_alias=Env.PREFECT_API_URL
     )
     # A batch job waits for nobody: more rows at once than the service takes.
-    max_batch_rows: PositiveInt = Field(1024, validation_alias=Env.MAX_BATCH_ROWS)
+    max_batch_rows: PositiveInt = Field(4096, validation_alias=Env.MAX_BATCH_ROWS)
 
     @field_validator("passthrough", mode="before")
     @classmethod

@@ -135,7 +135,7 @@ def _batches(work: Work, piece: Slice) -> Generator[pa.RecordBatch, None, None]:
         with work.source.open(file.key) as content, pq.ParquetFile(content, pre_buffer=True) as parquet:
             held = set(parquet.schema_arrow.names)
             stored += [name for name in partitions if name in held]
-            for batch in parquet.iter_batches(at_once, row_groups=list(piece.groups), columns=stored):
+            for batch in _stored(parquet, piece, at_once, stored):
                 yield pa.RecordBatch.from_arrays(
                     [
                         batch.column(field.name)
@@ -147,6 +147,17 @@ def _batches(work: Work, piece: Slice) -> Generator[pa.RecordBatch, None, None]:
                 )
     except (pa.ArrowException, OSError) as error:
         raise corrupt(f"{work.source.uri}/{file.key}", error) from error
+
+
+def _stored(
+    parquet: pq.ParquetFile, piece: Slice, at_once: int, names: list[str]
+) -> Generator[pa.RecordBatch, None, None]:
+    """Batches of the columns that the file has; one row group at a time is in memory, since it is read ahead whole.
+
+    On this stage's thread alone: Arrow's own would take the cores that the model and the writer are on.
+    """
+    for group in piece.groups:
+        yield from parquet.iter_batches(at_once, row_groups=[group], columns=names, use_threads=False)
 
 
 def _predicted(work: Work, items: Generator[_Read, None, None]) -> Generator[_Predicted, None, None]:

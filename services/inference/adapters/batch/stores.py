@@ -89,7 +89,8 @@ class LocalStore:
                     path = Path(folder, name)
                     key = path.relative_to(self._root).as_posix()
                     if key.startswith(prefix):
-                        found.append(Entry(key, path.stat().st_size, _tag(path)))
+                        with contextlib.suppress(FileNotFoundError):  # another run has just removed it
+                            found.append(Entry(key, path.stat().st_size, _tag(path)))
             return sorted(found, key=lambda entry: entry.key)
 
     def open(self, key: str) -> pa.NativeFile:
@@ -103,9 +104,10 @@ class LocalStore:
         """Read a file."""
         path = self._root / key
         with _told(str(path)):
-            if not path.exists():
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
                 return b"", ABSENT
-            content = path.read_bytes()
             return content, hashlib.sha256(content).hexdigest()
 
     def put(self, key: str, content: bytes, *, expected: str | None = None) -> bool:
@@ -126,16 +128,18 @@ class LocalStore:
         """Rename, by way of a copy where the file is on another file system."""
         target = self._root / key
         with _told(str(target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".take-") as scratch:
-                near = Path(scratch) / target.name
-                shutil.move(path, near)
-                near.replace(target)
+            with self._locked():  # a folder that is empty may be removed
+                target.parent.mkdir(parents=True, exist_ok=True)
+                scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".take-"))
+            near = scratch / target.name
+            shutil.move(path, near)
+            near.replace(target)
+            scratch.rmdir()
 
     def delete(self, key: str) -> None:
         """Remove a file, and the folders that are empty then."""
         path = self._root / key
-        with _told(str(path)):
+        with _told(str(path)), self._locked():
             path.unlink(missing_ok=True)
             for folder in path.parents:
                 if folder == self._root:
@@ -170,7 +174,10 @@ def _told(where: str) -> Iterator[None]:
             f"{where}: {error.strerror}", "the job may read and write there", "give it access"
         ) from error
     except FileNotFoundError as error:
-        raise InvalidInput(f"{where}: {error.strerror}", "the file stays while it is read", "run it again") from error
+        # Another run that has just committed removes what it does not need: trying again finds its table.
+        raise StoreUnavailable(
+            f"{where}: {error.strerror}", "files stay while they are read", "run it again"
+        ) from error
     except OSError as error:
         raise StoreUnavailable(f"{where}: {error.strerror or error}", "the disk answers", "look at the disk") from error
 

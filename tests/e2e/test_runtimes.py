@@ -119,8 +119,10 @@ def test_more_gpus_than_there_are_stop_the_preview_and_gpus_of_another_kind_stop
         site.edit(ask("nvidia-h100", 1, **{"nvidia-h100": 2}))
         failed = site.pulumi("up", "--yes", "--skip-preview", check=False)
         assert failed.returncode != 0
-        said = failed.stdout + failed.stderr
-        assert "node affinity/selector" in said, said[-6000:]
+        pods = site.kubectl("get", "pods", "-n", "slipway-models", "-l", "slipway.dev/model=elsewhere", "-o", "json")
+        [waiting] = json.loads(pods)["items"]
+        reasons = {each["type"]: each.get("message", "") for each in waiting["status"]["conditions"]}
+        assert "node affinity/selector" in reasons["PodScheduled"], "it goes to no node without its GPU"
         assert site.predict(golden[0]["features"]).headers["x-model-version"] == "v1", "the others serve meanwhile"
     finally:
         site.stack_file.write_text(original)

@@ -135,7 +135,7 @@ def build(steps: Steps, groups: set[Group], *, base: str | None = None, only: se
                     digest = _build(image, context, chosen, key, step)
                     known.write_text(digest)
             if image.code:
-                digest = _add_code(digest, *image.code, Path(scratch))
+                digest = _add_code(digest, *image.code, Path(scratch, "code", image.name))
             record[image.name] = f"{REPOSITORY}/{image.name}@{digest}"
     if only and RECORD.exists():
         record = {**json.loads(RECORD.read_text()), **record}
@@ -297,6 +297,6 @@ def _build(image: Image, context: Path, base: str | None, key: str, step: Step) 
 
 
 def _add_code(base: str, source: str, target: str, scratch: Path) -> str:
-    folder = scratch / "code" / source
+    folder = scratch / source
     shutil.copytree(paths.PROJECT / source, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return store.add_layer(base, folder, target)

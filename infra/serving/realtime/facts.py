@@ -36,12 +36,4 @@ def inputs(
 
 
 def _release(config: ReleaseConfig, resolved: ResolvedModel) -> dict[str, Any]:
-    return {
-        "reference": resolved.reference,
-        "pinned": resolved.pinned,
-        "uri": resolved.uri,
-        "version": resolved.version,
-        "digest": resolved.digest,
-        "memoryBytes": nbytes(config.resources.memory),
-        "evidence": None if resolved.evidence is None else resolved.evidence.plain(),
-    }
+    return {**resolved.plain(), "memoryBytes": nbytes(config.resources.memory)}

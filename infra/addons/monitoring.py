@@ -48,7 +48,9 @@ class PrometheusArgs:
     config: MonitoringConfig
     image: str
     objectives: Sequence[Objective]
-    """What each model promises, for the alerts."""
+    """What each realtime model promises, for the alerts."""
+    streams: Sequence[str]
+    """Names of the stream models, likewise."""
     namespaces: Namespaces
     gateway: Gateway
 
@@ -114,7 +116,7 @@ def config_files(args: PrometheusArgs) -> dict[str, str]:
     """Prometheus' files by name."""
     return {
         "prometheus.yml": yaml.safe_dump(prometheus_config(args.config.scrape_seconds), sort_keys=False),
-        "rules.yml": yaml.safe_dump(rule_file(args.objectives), sort_keys=False, width=110),
+        "rules.yml": yaml.safe_dump(rule_file(args.objectives, args.streams), sort_keys=False, width=110),
     }
 
 

@@ -50,7 +50,7 @@ class PrometheusArgs:
     objectives: Sequence[Objective]
     """What each realtime model promises, for the alerts."""
     streams: Sequence[str]
-    """Names of the stream models, likewise."""
+    """Names of the stream models that always have a worker, likewise."""
     namespaces: Namespaces
     gateway: Gateway
 

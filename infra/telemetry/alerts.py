@@ -94,13 +94,13 @@ SLOW = "slipway:slow:rate5m"
 
 
 def rule_file(objectives: Iterable[Objective], streams: Iterable[str] = ()) -> dict[str, Any]:
-    """Prometheus' rule file for realtime models with what they promise, and for stream models."""
-    models, streaming = sorted(objectives, key=lambda it: it.model), sorted(streams)
+    """Prometheus' rule file for realtime models with what they promise, and for streams that always have a worker."""
+    models = sorted(objectives, key=lambda it: it.model)
     groups = {
         "records": [*_traffic(), *(record for each in models for record in _slow(each))],
         "releases": release_alerts(),
         "models": [alert for each in models for alert in model_alerts(each)],
-        "streams": [*stream_alerts(), *map(_missing, streaming)] if streaming else [],
+        "streams": [*stream_alerts(), *map(_missing, sorted(streams))],
     }
     return {"groups": [{"name": f"slipway-{name}", "rules": rules} for name, rules in groups.items() if rules]}
 

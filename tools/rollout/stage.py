@@ -67,7 +67,9 @@ class Target:
             check=False,
         )
         if done.returncode != 0:
-            raise StepError(f"`kubectl {arguments[0]}`: {done.stderr.strip()} → the cluster has to answer → `slipway up`")
+            raise StepError(
+                f"`kubectl {arguments[0]}`: {done.stderr.strip()} → the cluster has to answer → `slipway up`"
+            )
         return done.stdout
 
     def in_state(self) -> dict[str, int] | None:

@@ -54,3 +54,8 @@ def save(module, directory):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=FutureWarning)
         torch.jit.script(module.eval()).save(str(directory / "model.pt"))
+
+
+def body(*values):
+    """A request for one row of tensors or features."""
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": list(values)}]}

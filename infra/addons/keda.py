@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.addons.namespaces import isolated
+from infra.k8s.namespaces import isolated
 from infra.certificate import ServingCertificate
 from infra.k8s import helm, network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of

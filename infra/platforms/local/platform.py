@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.k8s import network, workloads
+from infra.k8s import workloads
 from infra.k8s.manifest import declare, name_of
-from infra.k8s.security import POD_SECURITY
+from infra.k8s.namespaces import isolated
 from infra.outputs import Bucket, Exposure, MlflowDatabase, Namespaces, PlatformOutputs
 from infra.platforms.local.object_store import ObjectStore, ObjectStoreArgs
 
@@ -46,7 +46,7 @@ class LocalPlatform(pulumi.ComponentResource):
         super().__init__("slipway:platforms:LocalPlatform", name, {}, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         namespaces = Namespaces(
-            platform=self._namespace(names.PLATFORM_NAMESPACE), models=self._namespace(names.MODELS_NAMESPACE)
+            platform=isolated(names.PLATFORM_NAMESPACE, self._child), models=isolated(names.MODELS_NAMESPACE, self._child)
         )
         self.outputs = PlatformOutputs(
             namespaces=namespaces,
@@ -55,14 +55,6 @@ class LocalPlatform(pulumi.ComponentResource):
             exposure=Exposure(node_port=args.config.gateway_port, url=public_url(args.config)),
         )
         self.register_outputs({"url": self.outputs.exposure.url})
-
-    def _namespace(self, name: str) -> pulumi.Output[str]:
-        namespace = declare(name, workloads.namespace(name, POD_SECURITY), self._child)
-        created = name_of(namespace)
-        denied = declare(f"{name}-default-deny", network.deny_all(created), self._child)
-        resolving = declare(f"{name}-allow-dns", network.allow_dns(created), self._child)
-        # By way of the policies: no pod runs in the namespace before they are there.
-        return pulumi.Output.all(created, name_of(denied), name_of(resolving)).apply(lambda all_: str(all_[0]))
 
     def _object_store(self, namespaces: Namespaces, args: LocalPlatformArgs) -> Bucket:
         store_args = ObjectStoreArgs(

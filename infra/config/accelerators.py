@@ -102,9 +102,7 @@ ACCELERATORS: Mapping[str, Accelerator] = {
         instances=(Instance("p4d.24xlarge", 8, efa=True),),
         mig={"1g.5gb": 7, "1g.10gb": 4, "2g.10gb": 3, "3g.20gb": 2, "4g.20gb": 1, "7g.40gb": 1},
     ),
-    "nvidia-a100-80gb": Accelerator(
-        memory_gb=80, instances=(Instance("p4de.24xlarge", 8, efa=True),), mig=_EIGHTY_GB
-    ),
+    "nvidia-a100-80gb": Accelerator(memory_gb=80, instances=(Instance("p4de.24xlarge", 8, efa=True),), mig=_EIGHTY_GB),
     "nvidia-h100": Accelerator(
         memory_gb=80,
         instances=(Instance("p5.4xlarge", 1, efa=True), Instance("p5.48xlarge", 8, efa=True)),

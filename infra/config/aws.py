@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
@@ -34,21 +35,76 @@ def _range(text: str) -> str:
     return text
 
 
+def _spelled(pattern: str, rule: str, remedy: str) -> AfterValidator:
+    """Holds a text to a pattern, as a whole."""
+    wanted = re.compile(pattern, re.ASCII)
+
+    def check(text: str) -> str:
+        if not wanted.fullmatch(text):
+            raise broken_rule(rule, remedy)
+        return text
+
+    return AfterValidator(check)
+
+
+_NAME = _spelled(
+    "[a-z]([a-z0-9-]*[a-z0-9])?", "a lower-case name that starts with a letter", "use a-z, 0-9 and hyphens"
+)
+
 VpcRange = Annotated[str, AfterValidator(_vpc_range)]
 Range = Annotated[str, AfterValidator(_range)]
-Account = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}$")]
-Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")]
-Zone = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$")]
-RoleArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+$")]
-CertificateArn = Annotated[str, StringConstraints(pattern=r"^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/.+$")]
-HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$")]
-EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=20)]
+Account = Annotated[str, _spelled("[0-9]{12}", "the twelve digits of an account", 'write "123456789012", in quotes')]
+Region = Annotated[str, _spelled("[a-z]{2}(-[a-z]+)+-[0-9]", "an AWS region", "write eu-central-1")]
+Zone = Annotated[str, _spelled("[a-z]{2}(-[a-z]+)+-[0-9][a-z]", "an availability zone", "write eu-central-1a")]
+PrincipalArn = Annotated[
+    str,
+    _spelled(
+        r"arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+",
+        "the ARN of an IAM role or user",
+        "write arn:aws:iam::<account>:role/<name>",
+    ),
+]
+PolicyArn = Annotated[
+    str,
+    _spelled(
+        r"arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[\w+=,.@/-]+",
+        "the ARN of an IAM policy",
+        "write arn:aws:iam::<account>:policy/<name>",
+    ),
+]
+CertificateArn = Annotated[
+    str,
+    _spelled(
+        "arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/.+",
+        "the ARN of a certificate of ACM",
+        "write arn:aws:acm:<region>:<account>:certificate/<id>",
+    ),
+]
+HostName = Annotated[
+    str,
+    _spelled(
+        "([a-z0-9]([a-z0-9-]*[a-z0-9])?[.])+[a-z0-9]([a-z0-9-]*[a-z0-9])?", "a name in DNS", "write models.example.com"
+    ),
+]
+ZoneId = Annotated[str, _spelled("Z[A-Z0-9]+", "the id of a Route 53 zone", "write Z0123456789")]
+EnvironmentName = Annotated[str, _NAME, StringConstraints(max_length=20)]
 """At most 20 characters: it begins the names of buckets, which are 63 long and end with the account."""
-PoolName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=20)]
-InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")]
-ReservationId = Annotated[str, StringConstraints(pattern=r"^cr-[0-9a-f]{8,17}$")]
-TagKey = Annotated[str, StringConstraints(pattern=r"^(?!aws:)[\w .:/=+@-]{1,128}$")]
-TagValue = Annotated[str, StringConstraints(pattern=r"^[\w .:/=+@-]{0,256}$")]
+PoolName = Annotated[str, _NAME, StringConstraints(max_length=20)]
+InstanceType = Annotated[str, _spelled("[a-z0-9-]+[.][a-z0-9-]+", "an EC2 instance type", "write m7i.xlarge")]
+BrokerType = Annotated[
+    str, _spelled("(kafka|express)[.][a-z0-9]+[.][a-z0-9]+", "a broker type of MSK", "write kafka.m7g.large")
+]
+DatabaseClass = Annotated[
+    str, _spelled("db[.][a-z0-9]+[.][a-z0-9]+", "an instance class of RDS", "write db.t4g.medium")
+]
+ReservationId = Annotated[str, _spelled("cr-[0-9a-f]{8,17}", "a capacity reservation", "write cr-0123456789abcdef0")]
+TagKey = Annotated[
+    str,
+    _spelled(
+        r"(?!aws:)[\w .:/=+@-]{1,128}", "the key of a tag, which aws: does not begin", "write team or cost:center"
+    ),
+]
+TagValue = Annotated[str, _spelled(r"[\w .:/=+@-]{0,256}", "the value of a tag", "use letters, digits and .:/=+@-_")]
 
 
 class NetworkConfig(ConfigModel):
@@ -71,7 +127,11 @@ class NetworkConfig(ConfigModel):
 class SystemNodesConfig(ConfigModel):
     """Nodes for what an environment itself runs; models without GPUs too."""
 
-    instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1)] = ("m7i.xlarge", "m7a.xlarge", "m6i.xlarge")
+    instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1)] = (
+        "m7i.xlarge",
+        "m7a.xlarge",
+        "m6i.xlarge",
+    )
     """Instance types, the first one that is to be had; of one size, or the autoscaler miscounts."""
 
     min: Annotated[int, Field(ge=2, le=100)] = 3
@@ -96,7 +156,7 @@ class ClusterConfig(ConfigModel):
     version: Literal["1.33", "1.34"] = "1.34"
     """Kubernetes. The add-ons' versions follow it."""
 
-    admins: Annotated[tuple[RoleArn, ...], Field(min_length=1)]
+    admins: Annotated[tuple[PrincipalArn, ...], Field(min_length=1)]
     """IAM roles that administer the cluster; whoever runs `pulumi up` is one of them, or it locks itself out."""
 
     public_access: tuple[Range, ...] = ()
@@ -167,15 +227,21 @@ class GpuPoolConfig(ConfigModel):
         known = {each.type for each in instances(self.accelerator)}
         unknown = [each for each in self.instance_types if each not in known]
         if unknown:
-            raise broken_rule(f"{unknown[0]} has no {self.accelerator}", f"instanceTypes of: {', '.join(sorted(known))}")
+            raise broken_rule(
+                f"{unknown[0]} has no {self.accelerator}", f"instanceTypes of: {', '.join(sorted(known))}"
+            )
         if self.max < self.min:
             raise broken_rule(f"max at least min, {self.min}", "raise max, or lower min")
         if self.spot and self.capacity_reservation is not None:
             raise broken_rule("a reservation is of on-demand capacity", "drop spot, or capacityReservation")
         if self.provisioner == "karpenter" and self.min:
-            raise broken_rule("Karpenter makes nodes for pods that wait, and keeps none", "set min to 0, or use managed")
+            raise broken_rule(
+                "Karpenter makes nodes for pods that wait, and keeps none", "set min to 0, or use managed"
+            )
         if self.provisioner == "managed" and len({each.gpus for each in self.chosen}) > 1:
-            raise broken_rule("a managed pool's instance types have equally many GPUs", "make two pools, or use karpenter")
+            raise broken_rule(
+                "a managed pool's instance types have equally many GPUs", "make two pools, or use karpenter"
+            )
         if self.sharing is not None and self.sharing.mig is not None:
             placement(self.accelerator, 1, self.sharing.mig)  # raises where the GPU has no such profile
         return self
@@ -201,7 +267,7 @@ class ProvisionedKafkaConfig(ConfigModel):
     version: str = "3.9.x"
     """Kafka."""
 
-    instance_type: Annotated[str, StringConstraints(pattern=r"^(kafka|express)\.[a-z0-9]+\.[a-z0-9]+$")] = "kafka.m7g.large"
+    instance_type: BrokerType = "kafka.m7g.large"
     """Of a broker."""
 
     brokers_per_zone: Annotated[int, Field(ge=1, le=10)] = 1
@@ -227,7 +293,7 @@ class DatabaseConfig(ConfigModel):
     version: str = "17"
     """Major version; minor ones come by themselves."""
 
-    instance_class: Annotated[str, StringConstraints(pattern=r"^db\.[a-z0-9]+\.[a-z0-9]+$")] = "db.t4g.medium"
+    instance_class: DatabaseClass = "db.t4g.medium"
     """Size."""
 
     storage_gb: Annotated[int, Field(ge=20, le=16000)] = 20
@@ -249,7 +315,7 @@ class GatewayConfig(ConfigModel):
     certificate: CertificateArn
     """ACM certificate of that name, in the same region."""
 
-    zone_id: Annotated[str, StringConstraints(pattern=r"^Z[A-Z0-9]+$")] | None = None
+    zone_id: ZoneId | None = None
     """Route 53 zone that the name is added to; without one somebody else points it at the load balancer."""
 
     internal: bool = True
@@ -304,7 +370,7 @@ class AwsPlatformConfig(ConfigModel):
     protect: bool | None = None
     """Whether what holds data cannot be destroyed by Pulumi. Default: in production."""
 
-    permissions_boundary: RoleArn | None = None
+    permissions_boundary: PolicyArn | None = None
     """IAM policy that bounds every role that is made here, where the account demands one."""
 
     tags: dict[TagKey, TagValue] = Field(default_factory=dict)
@@ -314,7 +380,9 @@ class AwsPlatformConfig(ConfigModel):
     def _zones_of_the_region(self) -> AwsPlatformConfig:
         foreign = [zone for zone in self.network.zones if not zone.startswith(self.region)]
         if foreign:
-            raise broken_rule(f"network.zones has {foreign[0]}, which is not of {self.region}", "name zones of the region")
+            raise broken_rule(
+                f"network.zones has {foreign[0]}, which is not of {self.region}", "name zones of the region"
+            )
         if len(set(self.network.zones)) != len(self.network.zones):
             raise broken_rule("each zone once", "drop the second from network.zones")
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from infra.config.accelerators import AcceleratorName  # noqa: TC001 (pydantic reads it at run time)
+from infra.config.aws import AwsPlatformConfig
 from infra.config.base import ConfigModel, Quantity
 
 
@@ -26,6 +27,5 @@ class LocalPlatformConfig(ConfigModel):
     """GPUs of each kind that the cluster's nodes have: what all releases together may ask for at their peak."""
 
 
-PlatformConfig: TypeAlias = LocalPlatformConfig
-"""Union of the platforms by `kind`. A second kind makes this
-`Annotated[LocalPlatformConfig | AwsPlatformConfig, Field(discriminator="kind")]`; nothing else changes."""
+PlatformConfig: TypeAlias = Annotated[LocalPlatformConfig | AwsPlatformConfig, Field(discriminator="kind")]
+"""Union of the platforms by `kind`."""

@@ -15,6 +15,7 @@ from pulumi.runtime import rpc
 
 from infra.config.parse import BuildRecords, parse
 from infra.registry.reference import ResolvedModel, parse_reference
+from tests.infra.aws import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +101,8 @@ class EngineLikeMocks(pulumi_mocks.Mocks):
             state["result"] = GENERATED
         if args.typ.endswith(":ServingCertificate"):
             state |= CERTIFICATE
+        if args.typ.startswith("aws:"):
+            state |= answers.outputs(args.typ, args.name, args.inputs)
         return f"{args.name}-id" if args.custom else None, state
 
 

@@ -45,7 +45,9 @@ def _summary(plan: Plan, changing: list[Step]) -> str:
         return "the preview failed"
     if not changing:
         return "nothing changes"
-    counts = Counter("replace" if step.op in REPLACING else step.op for step in changing if step.op != "delete-replaced")
+    counts = Counter(
+        "replace" if step.op in REPLACING else step.op for step in changing if step.op != "delete-replaced"
+    )
     return ", ".join(f"{count} to {op}" for op, count in sorted(counts.items()))
 
 
@@ -59,7 +61,9 @@ def _replacements(plan: Plan) -> Iterator[str]:
 def _complaints(plan: Plan) -> Iterator[str]:
     for severity, message in plan.complaints:
         first, *rest = message.splitlines()
-        yield f"- {'🔴' if severity == 'error' else '🟡'} {first}" + "".join(f"\n  {line}" for line in rest if line.strip())
+        yield f"- {'🔴' if severity == 'error' else '🟡'} {first}" + "".join(
+            f"\n  {line}" for line in rest if line.strip()
+        )
 
 
 def _traffic(plan: Plan) -> Iterator[str]:
@@ -140,7 +144,11 @@ def _demands(state: Mapping[str, Any] | None) -> dict[str, tuple[int, str, int]]
 
 
 def _cost(plan: Plan) -> Iterator[str]:
-    states = [(step.type, step.before, step.after) for step in plan.steps if step.op not in {"delete-replaced", "create-replacement"}]
+    states = [
+        (step.type, step.before, step.after)
+        for step in plan.steps
+        if step.op not in {"delete-replaced", "create-replacement"}
+    ]
     before = cost.monthly((type_, old) for type_, old, _ in states if old is not None)
     after = cost.monthly((type_, new) for type_, _, new in states if new is not None)
     if not (before.most or after.most):

@@ -72,7 +72,9 @@ def _node_pool(inputs: Mapping[str, Any], cost: Cost) -> None:
     requirements = inputs["spec"]["template"]["spec"]["requirements"]
     types = next(each["values"] for each in requirements if each["key"].endswith("instance-type"))
     gpus = int(next(iter(inputs["spec"]["limits"].values())))
-    of_one = next((each.gpus for known in ACCELERATORS.values() for each in known.instances if each.type == types[0]), 1)
+    of_one = next(
+        (each.gpus for known in ACCELERATORS.values() for each in known.instances if each.type == types[0]), 1
+    )
     cost.add(0.0, _hourly("instance", types[0], cost) * gpus / of_one)
 
 

@@ -55,7 +55,11 @@ class Plan:
 
     def of(self, type_: str) -> Iterator[Step]:
         """Steps of a type, those that change nothing too; of a replacement the one that says what comes."""
-        return (step for step in self.steps if step.type == type_ and step.op not in {"delete-replaced", "create-replacement"})
+        return (
+            step
+            for step in self.steps
+            if step.type == type_ and step.op not in {"delete-replaced", "create-replacement"}
+        )
 
     @property
     def changing(self) -> tuple[Step, ...]:

@@ -123,9 +123,7 @@ def lifecycle(contents: Contents) -> list[dict[str, Any]]:
         }
     ]
     if contents.expire_days is not None:
-        rules.append(
-            {"id": "expiry", "status": "Enabled", "filter": {}, "expiration": {"days": contents.expire_days}}
-        )
+        rules.append({"id": "expiry", "status": "Enabled", "filter": {}, "expiration": {"days": contents.expire_days}})
     if contents.infrequent_days is not None:
         moved = [{"days": contents.infrequent_days, "storageClass": "INTELLIGENT_TIERING"}]
         rules.append({"id": "tiering", "status": "Enabled", "filter": {}, "transitions": moved})

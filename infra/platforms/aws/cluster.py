@@ -169,7 +169,9 @@ class Cluster(pulumi.ComponentResource):
 
     def _kubeconfig(self) -> pulumi.Output[str]:
         """How Pulumi reaches the API server: as whoever runs it, by a token that lasts minutes. No secret is in it."""
-        told = pulumi.Output.all(self.name, self.cluster.output("endpoint"), self.cluster.output("certificateAuthority"))
+        told = pulumi.Output.all(
+            self.name, self.cluster.output("endpoint"), self.cluster.output("certificateAuthority")
+        )
         return told.apply(lambda it: kubeconfig(it[0], it[1], it[2]["data"], self._scope.region))
 
 

@@ -63,11 +63,15 @@ def role(
         AwsResource("iam/rolePolicy:RolePolicy", name, policy, opts)
     for each in managed:
         attached = {"role": made.output("name"), "policyArn": f"arn:aws:iam::aws:policy/{each}"}
-        AwsResource("iam/rolePolicyAttachment:RolePolicyAttachment", f"{name}-{each.rpartition('/')[2]}", attached, opts)
+        AwsResource(
+            "iam/rolePolicyAttachment:RolePolicyAttachment", f"{name}-{each.rpartition('/')[2]}", attached, opts
+        )
     return made
 
 
-def bucket_access(bucket_arn: pulumi.Input[str], key_arn: pulumi.Input[str], prefix: str, *, write: bool) -> list[Statement]:
+def bucket_access(
+    bucket_arn: pulumi.Input[str], key_arn: pulumi.Input[str], prefix: str, *, write: bool
+) -> list[Statement]:
     """Objects below a prefix of a bucket, and the key that encrypts them."""
     objects = pulumi.Output.concat(bucket_arn, f"/{prefix}*")
     actions = ["s3:GetObject", *(["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"] if write else [])]

@@ -52,5 +52,10 @@ class Images(pulumi.ComponentResource):
 def expiry() -> dict[str, object]:
     """What goes when there are more than `KEPT`."""
     selection = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": KEPT}
-    rule = {"rulePriority": 1, "description": f"the newest {KEPT}", "selection": selection, "action": {"type": "expire"}}
+    rule = {
+        "rulePriority": 1,
+        "description": f"the newest {KEPT}",
+        "selection": selection,
+        "action": {"type": "expire"},
+    }
     return {"rules": [rule]}

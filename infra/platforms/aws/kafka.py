@@ -68,7 +68,9 @@ class Kafka(pulumi.ComponentResource):
         )
         network.allow_group(args.clients, guard, "kafka", IAM_PORT, self._child)
         config = args.config
-        made = self._provisioned(config, guard) if isinstance(config, ProvisionedKafkaConfig) else self._serverless(guard)
+        made = (
+            self._provisioned(config, guard) if isinstance(config, ProvisionedKafkaConfig) else self._serverless(guard)
+        )
         self.arn, self.bootstrap = made.output("arn"), made.output("bootstrapBrokersSaslIam")
         self.register_outputs({"bootstrap": self.bootstrap})
 
@@ -80,7 +82,11 @@ class Kafka(pulumi.ComponentResource):
         settings = AwsResource(
             "msk/configuration:Configuration",
             "kafka",
-            {"name": scope.prefix, "kafkaVersions": [config.version], "serverProperties": server_properties(len(subnets))},
+            {
+                "name": scope.prefix,
+                "kafkaVersions": [config.version],
+                "serverProperties": server_properties(len(subnets)),
+            },
             self._child,
             outputs=("arn", "latestRevision"),
         )
@@ -107,9 +113,7 @@ class Kafka(pulumi.ComponentResource):
             "openMonitoring": {
                 "prometheus": {"jmxExporter": {"enabledInBroker": True}, "nodeExporter": {"enabledInBroker": True}}
             },
-            "loggingInfo": {
-                "brokerLogs": {"cloudwatchLogs": {"enabled": True, "logGroup": logs.output("name")}}
-            },
+            "loggingInfo": {"brokerLogs": {"cloudwatchLogs": {"enabled": True, "logGroup": logs.output("name")}}},
             "tags": scope.named("kafka"),
         }
         outputs = ("arn", "bootstrapBrokersSaslIam")
@@ -123,7 +127,9 @@ class Kafka(pulumi.ComponentResource):
             "tags": self._scope.named("kafka"),
         }
         outputs = ("arn", "bootstrapBrokersSaslIam")
-        return AwsResource("msk/serverlessCluster:ServerlessCluster", "kafka", inputs, self._scope.keeping(self), outputs)
+        return AwsResource(
+            "msk/serverlessCluster:ServerlessCluster", "kafka", inputs, self._scope.keeping(self), outputs
+        )
 
 
 def server_properties(zones: int) -> str:

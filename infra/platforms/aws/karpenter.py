@@ -76,7 +76,9 @@ class Karpenter(pulumi.ComponentResource):
         values = {
             "settings": {"clusterName": scope.prefix, "interruptionQueue": queue.output("name")},
             "serviceAccount": {"name": ACCOUNT},
-            "controller": {"resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "512Mi"}}},
+            "controller": {
+                "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "512Mi"}}
+            },
         }
         installed = helm.release(
             "karpenter",
@@ -89,7 +91,9 @@ class Karpenter(pulumi.ComponentResource):
         after = pulumi.ResourceOptions.merge(inside, pulumi.ResourceOptions(depends_on=[installed]))
         for pool, config in args.pools.items():
             tags = scope.named(pool)
-            declare(f"{pool}-class", gpu_pools.node_class(pool, config, scope.prefix, f"{scope.prefix}-node", tags), after)
+            declare(
+                f"{pool}-class", gpu_pools.node_class(pool, config, scope.prefix, f"{scope.prefix}-node", tags), after
+            )
             declare(pool, gpu_pools.node_pool(pool, config), after)
         self.register_outputs({})
 
@@ -132,9 +136,7 @@ class Karpenter(pulumi.ComponentResource):
         return queue
 
 
-def statements(
-    scope: Scope, node_role: pulumi.Input[str], queue: pulumi.Input[str]
-) -> Sequence[Statement]:
+def statements(scope: Scope, node_role: pulumi.Input[str], queue: pulumi.Input[str]) -> Sequence[Statement]:
     """What Karpenter may, after its own documentation: make what it tags as this cluster's, and end no more than that."""
     region, cluster = scope.region, scope.prefix
     owned = f"kubernetes.io/cluster/{cluster}"

@@ -181,9 +181,7 @@ class Network(pulumi.ComponentResource):
         )
 
 
-def allow_network(
-    cidr: str, group: AwsResource, name: str, port: int, opts: pulumi.ResourceOptions
-) -> AwsResource:
+def allow_network(cidr: str, group: AwsResource, name: str, port: int, opts: pulumi.ResourceOptions) -> AwsResource:
     """Lets a range of addresses reach a port of a security group's members."""
     return _ingress({"cidrIpv4": cidr}, group, name, port, opts)
 

@@ -125,5 +125,11 @@ def launch_template(scope: Scope, group: Group, disk_key: pulumi.Input[str]) -> 
 
 
 def _disk(device: str, size_gb: int, key: pulumi.Input[str]) -> dict[str, Any]:
-    ebs = {"volumeType": "gp3", "volumeSize": size_gb, "encrypted": "true", "kmsKeyId": key, "deleteOnTermination": "true"}
+    ebs = {
+        "volumeType": "gp3",
+        "volumeSize": size_gb,
+        "encrypted": "true",
+        "kmsKeyId": key,
+        "deleteOnTermination": "true",
+    }
     return {"deviceName": device, "ebs": ebs}

@@ -69,5 +69,3 @@ def dcgm_values() -> Manifest:
         "podAnnotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9400"},
         "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
     }
-
-

@@ -46,7 +46,8 @@ class LocalPlatform(pulumi.ComponentResource):
         super().__init__("slipway:platforms:LocalPlatform", name, {}, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         namespaces = Namespaces(
-            platform=isolated(names.PLATFORM_NAMESPACE, self._child), models=isolated(names.MODELS_NAMESPACE, self._child)
+            platform=isolated(names.PLATFORM_NAMESPACE, self._child),
+            models=isolated(names.MODELS_NAMESPACE, self._child),
         )
         self.outputs = PlatformOutputs(
             namespaces=namespaces,

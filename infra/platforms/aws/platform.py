@@ -1,0 +1,252 @@
+"""The AWS platform: one environment in one region of one account, with the same outputs as any other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import pulumi
+
+from infra import names
+from infra.k8s import helm
+from infra.k8s.manifest import Manifest, declare, metadata
+from infra.k8s.namespaces import isolated
+from infra.outputs import Bucket, Exposure, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.platforms.aws import database as databases
+from infra.platforms.aws import gpu_pools, iam, keys, nodes, nvidia
+from infra.platforms.aws.buckets import Buckets, BucketsArgs
+from infra.platforms.aws.cluster import Cluster, ClusterArgs
+from infra.platforms.aws.database import Database, DatabaseArgs
+from infra.platforms.aws.gateway import NODE_PORT, GatewayArgs, LoadBalancer
+from infra.platforms.aws.images import Images, ImagesArgs
+from infra.platforms.aws.kafka import Kafka, KafkaArgs
+from infra.platforms.aws.karpenter import Karpenter, KarpenterArgs
+from infra.platforms.aws.network import Network, NetworkArgs
+from infra.platforms.aws.resource import AwsResource, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.config.aws import AwsPlatformConfig
+
+STORAGE_CLASS = "encrypted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwsPlatformArgs:
+    """What the platform is made from."""
+
+    config: AwsPlatformConfig
+    production: bool
+    images: Sequence[str]
+    """Names of the images that get a repository."""
+
+
+class AwsPlatform(pulumi.ComponentResource):
+    """Network, cluster, buckets, database and the way in, in the order in which they need each other."""
+
+    outputs: PlatformOutputs
+
+    def __init__(self, name: str, args: AwsPlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        aws = provider(args.config)
+        super().__init__(
+            "slipway:platforms:AwsPlatform",
+            name,
+            {},
+            pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(providers=[aws])),
+        )
+        self._config, self._args = args.config, args
+        self._child = pulumi.ResourceOptions(parent=self)
+        self._scope = scope_of(args.config, production=args.production)
+        self._log_key = keys.key(
+            self._scope, "logs", "logs", self._child,
+            {f"logs.{args.config.region}.amazonaws.com": keys.logs_condition(self._scope)},
+        )  # fmt: skip
+        self._disk_key = keys.key(
+            self._scope, "disks", "disks of nodes and volumes", self._child, disk_users(self._scope)
+        )
+        self._network = Network(
+            "network", NetworkArgs(scope=self._scope, config=args.config.network, log_key=self._log_key), self._child
+        )
+        self._cluster = Cluster("cluster", self._cluster_args(), self._child)
+        self.kubernetes = kubernetes_provider(self._cluster, self._child)
+        self._inside = pulumi.ResourceOptions(parent=self, provider=self.kubernetes, depends_on=self._cluster.ready)
+        declare(STORAGE_CLASS, storage_class(self._disk_key.output("arn")), self._inside)
+        namespaces = Namespaces(
+            platform=isolated(names.PLATFORM_NAMESPACE, self._inside),
+            models=isolated(names.MODELS_NAMESPACE, self._inside),
+        )
+        self._pools()
+        buckets = Buckets("buckets", BucketsArgs(scope=self._scope, log_days=args.config.log_bucket_days), self._child)
+        Images("images", ImagesArgs(scope=self._scope, names=args.images), self._child)
+        self._kafka()
+        database = self._database()
+        self._mlflow_identity(buckets, database)
+        self._gateway()
+        self.outputs = PlatformOutputs(
+            namespaces=namespaces,
+            models_bucket=Bucket(
+                name=buckets["models"].id,
+                endpoint=None,
+                region=pulumi.Output.from_input(args.config.region),
+                credentials=None,
+            ),
+            mlflow_database=MlflowDatabase(uri=database_uri(database), claim=None),
+            exposure=Exposure(node_port=NODE_PORT, url=public_url(args.config)),
+        )
+        self.register_outputs({"url": self.outputs.exposure.url})
+
+    def _cluster_args(self) -> ClusterArgs:
+        return ClusterArgs(
+            scope=self._scope,
+            config=self._config.cluster,
+            network=self._network,
+            log_key=self._log_key,
+            disk_key=self._disk_key,
+        )
+
+    def _pools(self) -> None:
+        """Nodes with GPUs, and NVIDIA's programs on them."""
+        pools = self._config.gpu_pools
+        if not pools:
+            return
+        cluster = self._cluster
+        for pool, config in pools.items():
+            if config.provisioner == "managed":
+                group = gpu_pools.group(pool, config)
+                nodes.managed(
+                    self._scope, group, cluster.name, cluster.node_role, self._network.private, self._disk_key, self,
+                    cluster.ready,
+                )  # fmt: skip
+        made = {pool: config for pool, config in pools.items() if config.provisioner == "karpenter"}
+        if made:
+            args = KarpenterArgs(scope=self._scope, cluster=cluster, pools=made, kubernetes=self.kubernetes)
+            Karpenter("karpenter", args, self._child)
+        namespace = isolated(nvidia.NAMESPACE, self._inside)
+        for (repository, chart, pinned), values in (
+            (nvidia.DEVICE_PLUGIN, nvidia.device_plugin_values(pools.values())),
+            (nvidia.DCGM_EXPORTER, nvidia.dcgm_values()),
+        ):
+            helm.release(chart, chart, namespace, self._inside, values=values, repository=repository, version=pinned)
+
+    def _kafka(self) -> None:
+        if self._config.kafka is None:
+            return
+        args = KafkaArgs(
+            scope=self._scope,
+            config=self._config.kafka,
+            network=self._network,
+            clients=self._cluster.security_group,
+            log_key=self._log_key,
+        )
+        Kafka("kafka", args, self._child)
+
+    def _database(self) -> Database:
+        args = DatabaseArgs(
+            scope=self._scope,
+            config=self._config.database,
+            network=self._network,
+            clients=self._cluster.security_group,
+            production=self._args.production,
+        )
+        return Database("database", args, self._child)
+
+    def _mlflow_identity(self, buckets: Buckets, database: Database) -> None:
+        """MLflow's own role: its artifacts, and to sign in at its database."""
+        user = database.instance.output("resourceId").apply(
+            lambda it: self._scope.arn("rds-db", f"dbuser:{it}/{databases.USER}")
+        )
+        statements = [
+            *iam.bucket_access(buckets["models"].output("arn"), buckets.key.output("arn"), "mlflow/", write=True),
+            iam.allow(["rds-db:connect"], [user]),
+        ]
+        role = iam.role(self._scope, "mlflow", iam.trust(iam.POD_IDENTITY), statements, self._child)
+        identity(self._cluster, names.PLATFORM_NAMESPACE, names.MLFLOW, role, self._child)
+
+    def _gateway(self) -> None:
+        args = GatewayArgs(
+            scope=self._scope,
+            config=self._config.gateway,
+            network=self._network,
+            vpc_cidr=self._config.network.cidr,
+            nodes=self._cluster.system_nodes,
+            nodes_group=self._cluster.security_group,
+        )
+        LoadBalancer("gateway", args, self._child)
+
+
+def scope_of(config: AwsPlatformConfig, *, production: bool) -> Scope:
+    """Where everything is made."""
+    return Scope(
+        environment=config.name,
+        account=config.account,
+        region=config.region,
+        protect=production if config.protect is None else config.protect,
+        boundary=config.permissions_boundary,
+    )
+
+
+def provider(config: AwsPlatformConfig) -> pulumi.ProviderResource:
+    """AWS in the region, and in no other account: credentials of another one are refused before anything is made."""
+    tags = {"slipway:environment": config.name, "slipway:managed-by": "pulumi", **config.tags}
+    inputs = {
+        "region": config.region,
+        # The provider's inputs are text, whatever they are.
+        "allowedAccountIds": json.dumps([config.account]),
+        "defaultTags": json.dumps({"tags": tags}),
+    }
+    return pulumi.ProviderResource("aws", "aws", inputs, pulumi.ResourceOptions(version=version("pulumi-aws")))
+
+
+def kubernetes_provider(cluster: Cluster, opts: pulumi.ResourceOptions) -> pulumi.ProviderResource:
+    """Kubernetes in that cluster, whatever kubeconfig the machine has."""
+    pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
+    inputs = {"kubeconfig": cluster.kubeconfig}
+    return pulumi.ProviderResource("kubernetes", "eks", inputs, pulumi.ResourceOptions.merge(opts, pinned))
+
+
+def identity(
+    cluster: Cluster, namespace: str, account: str, role: AwsResource, opts: pulumi.ResourceOptions
+) -> AwsResource:
+    """Pods of a service account are that role, and no others are."""
+    inputs = {
+        "clusterName": cluster.name,
+        "namespace": namespace,
+        "serviceAccount": account,
+        "roleArn": role.output("arn"),
+    }
+    return AwsResource("eks/podIdentityAssociation:PodIdentityAssociation", account, inputs, opts)
+
+
+def storage_class(key_arn: pulumi.Input[str]) -> Manifest:
+    """The default: disks of gp3, encrypted, made in the zone of the pod that wants one."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": metadata(STORAGE_CLASS, annotations={"storageclass.kubernetes.io/is-default-class": "true"}),
+        "provisioner": "ebs.csi.aws.com",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": True,
+        "parameters": {"type": "gp3", "encrypted": "true", "kmsKeyId": key_arn},
+    }
+
+
+def disk_users(scope: Scope) -> dict[str, dict[str, object]]:
+    """Autoscaling encrypts nodes' disks by itself, for this account's groups alone."""
+    return {"autoscaling.amazonaws.com": iam.confused_deputy(scope)}
+
+
+def database_uri(database: Database) -> pulumi.Output[str]:
+    """SQLAlchemy's address of MLflow's database. `rdsiam` is our driver: a token of 15 minutes for each connection."""
+    return pulumi.Output.concat(
+        f"postgresql+rdsiam://{databases.USER}@",
+        database.instance.output("address"),
+        f":{databases.PORT}/{databases.NAME}?sslmode=verify-full&sslrootcert=/etc/ssl/rds/global-bundle.pem",
+    )
+
+
+def public_url(config: AwsPlatformConfig) -> str:
+    """Base address of the gateway, known before anything is deployed."""
+    return f"https://{config.gateway.host}"

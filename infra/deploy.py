@@ -42,6 +42,6 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
             checklist=config.checklist,
             registry=registry,
         )
-        endpoints[name] = RealtimeModel(name, args).endpoint
+        endpoints[name] = RealtimeModel(name, args, platform.within).endpoint
     outputs = {"endpoints": endpoints, "gateway": addons.gateway.url, "mlflow": addons.mlflow.public_url}
     return outputs if addons.monitoring is None else {**outputs, "prometheus": addons.monitoring.public_url}

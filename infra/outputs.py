@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pulumi import ResourceOptions
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pulumi import Output, Resource
+    from pulumi import Output, ProviderResource, Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,13 @@ class PlatformOutputs:
     models_bucket: Bucket
     mlflow_database: MlflowDatabase
     exposure: Exposure
+    kubernetes: ProviderResource | None = None
+    """The cluster that everything else goes to; None is the one of the kubeconfig."""
+
+    @property
+    def within(self) -> ResourceOptions | None:
+        """Options of what goes to that cluster."""
+        return None if self.kubernetes is None else ResourceOptions(providers=[self.kubernetes])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,8 @@ class Registered:
     type: str
     name: str
     inputs: dict[str, Any]
+    provider: str
+    """Name of the provider that it was declared with; empty for the default one."""
 
     @property
     def kind(self) -> str:
@@ -92,7 +94,7 @@ class EngineLikeMocks(pulumi_mocks.Mocks):
         raise AssertionError(f"the program called {args.token}: previews must not depend on the provider's functions")
 
     def new_resource(self, args):
-        self._recorded.resources.append(Registered(args.typ, args.name, opened(args.inputs)))
+        self._recorded.resources.append(Registered(args.typ, args.name, opened(args.inputs), _provider(args.provider)))
         if self._preview:
             # Nothing that is created is known, not even what was asked for: the strictest preview there is.
             return None, {}
@@ -104,6 +106,11 @@ class EngineLikeMocks(pulumi_mocks.Mocks):
         if args.typ.startswith("aws:"):
             state |= answers.outputs(args.typ, args.name, args.inputs)
         return f"{args.name}-id" if args.custom else None, state
+
+
+def _provider(reference: str | None) -> str:
+    """`urn:…::<name>::<id>` → name."""
+    return reference.split("::")[-2] if reference else ""
 
 
 def opened(value: Any) -> Any:

@@ -95,6 +95,7 @@ class AwsPlatform(pulumi.ComponentResource):
             ),
             mlflow_database=MlflowDatabase(uri=database_uri(database), claim=None),
             exposure=Exposure(node_port=NODE_PORT, url=public_url(args.config)),
+            kubernetes=self.kubernetes,
         )
         self.register_outputs({"url": self.outputs.exposure.url})
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 REALTIME_MODEL = "slipway:serving:RealtimeModel"
 
-MARK = "<!-- slipway preview -->"
+MARK = "<!-- slipway preview {stack} -->"
 """By which the workflow finds its own comment again."""
 
 MOST_ROWS = 60
@@ -23,7 +23,7 @@ MOST_ROWS = 60
 def comment(plan: Plan, quota: Mapping[str, int]) -> str:
     """The comment. `quota` is GPUs by accelerator that the platform has at most."""
     changing = [step for step in plan.changing if not step.type.startswith("pulumi:")]
-    parts = [MARK, f"## `{plan.stack}`: {_summary(plan, changing)}"]
+    parts = [MARK.format(stack=plan.stack), f"## `{plan.stack}`: {_summary(plan, changing)}"]
     sections = (
         ("Replaced", _replacements(plan)),
         ("Problems", _complaints(plan)),

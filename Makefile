@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(CACHE)/uv-$(UV_VERSION)/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup up down test check types unit e2e engine cluster-tests format goldens schema bench clean-cache
+.PHONY: help setup up down test check types unit e2e engine cluster-tests format goldens schema bench chaos clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -36,7 +36,7 @@ unit:
 
 engine: setup ## Tests with the real Pulumi engine and provider
 	slipway toolchain build --install > /dev/null
-	pytest -q -m engine
+	pytest -q -n 2 -m engine
 
 cluster-tests: setup ## Tests that start embedded clusters and break them; needs root
 	slipway toolchain build --install > /dev/null
@@ -48,7 +48,8 @@ e2e: setup ## The whole way on a cluster of its own; figures in build/e2e.json; 
 
 test: check ## Everything: check, slow, engine, cluster and end-to-end tests
 	slipway toolchain build --install > /dev/null
-	pytest -q -m "slow or engine or cluster or e2e"
+	pytest -q -n 2 -m "slow or engine"
+	pytest -q -m "cluster or e2e"
 
 format: setup ## Format and fix what can be fixed
 	ruff check --fix .
@@ -57,6 +58,9 @@ format: setup ## Format and fix what can be fixed
 goldens: setup ## Rewrite the golden manifests and the stack schema
 	python -m infra.config.schema
 	python -m tests.golden.rewrite
+
+chaos: setup ## Kill workers and broker of a stream, count what arrives; report in docs/chaos.md; 15 minutes
+	python -m tools.chaos
 
 bench: setup ## Measure beside peers; figures in build/bench, see bench/README.md
 	python -m bench

@@ -50,7 +50,10 @@ def base_python() -> Path:
 
 def requirements_of(environment: str) -> Path:
     """The pinned list of an environment."""
-    return HERE / "generator" / _DONE if environment == "perf_analyzer" else HERE / "peers" / environment / _DONE
+    if environment == "perf_analyzer":
+        return HERE / "generator" / _DONE
+    folder = "streams" if (HERE / "streams" / environment).is_dir() else "peers"
+    return HERE / folder / environment / _DONE
 
 
 def is_ready(environment: str) -> bool:

@@ -59,15 +59,31 @@ KEDA = "keda"
 KEDA_OPERATOR = "keda-operator"
 KEDA_METRICS_API = "keda-metrics-api"
 
+KAFKA = "kafka"
+"""The broker of the local platform: StatefulSet, Service, policies; prefix of its users' Secrets."""
+
+TOPICS = "topics"
+"""What declares topics and rights: Job, its script and list."""
+
+LABEL_KAFKA_CLIENT = "slipway.dev/kafka-client"
+"""Pods with this label set to `true`, in the models' namespace, may reach the platform's Kafka."""
+
 MODELS_BUCKET = "slipway-models"
 """Bucket of the model artifacts on the local platform."""
+
+FEATURES_BUCKET = "slipway-features"
+PREDICTIONS_BUCKET = "slipway-predictions"
+"""Buckets that batch models read and write on the local platform."""
+
+BATCH = "batch"
+"""The user that batch models have in the local platform's S3."""
 
 LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_MODEL = "slipway.dev/model"
 LABEL_RELEASE = "slipway.dev/release"
 LABEL_OBJECT_STORE_CLIENT = "slipway.dev/object-store-client"
-"""Pods with this label set to `true`, in the platform's namespace, may reach the platform's S3."""
+"""Pods with this label set to `true`, in the platform's namespace or the models', may reach the platform's S3."""
 
 ANNOTATION_CONFIG_DIGEST = "slipway.dev/config-digest"
 """Digest of the files that a pod reads at its start: a change of them rolls it."""
@@ -85,6 +101,16 @@ LONGEST_NAME = 63
 def workload(model: str, release: str) -> str:
     """Deployment, Service, ServiceAccount and disruption budget of a release."""
     return f"{model}-{release}"
+
+
+def batch_job(model: str) -> str:
+    """CronJob, ServiceAccount and network policy of a batch model: its Jobs' names are this and eleven characters."""
+    return model
+
+
+def stream(model: str) -> str:
+    """Deployment, ServiceAccount, budget, policy and scaler of a stream model."""
+    return model
 
 
 def route(model: str) -> str:

@@ -30,7 +30,7 @@ class Bucket:
     """Address of the S3 API; None is AWS itself."""
     region: Output[str]
     credentials: Output[str] | None
-    """Secret in the platform's namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
+    """Secret, in the namespace of the pods that use the bucket, with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
     None where the pod's own identity is enough."""
 
 
@@ -55,13 +55,46 @@ class Exposure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kafka:
+    """Brokers that clients in the models' namespace can use now."""
+
+    bootstrap: Output[str]
+    """Addresses to start from: `host:port`, separated by commas."""
+    port: int
+    """Of every broker, for network policies."""
+    security_protocol: str
+    mechanism: str
+    credentials: Output[str] | None
+    """Secret in the models' namespace with `client.properties` of librdkafka, `username` and `password`; None where
+    the pod's own identity is enough."""
+    admin_credentials: Output[str] | None
+    """The same of the user that declares topics and rights."""
+    user: str
+    """Whom rights are given to."""
+    password: Output[str] | None
+    """Of that user, for what logs in from elsewhere; a secret. None where the pod's own identity is enough."""
+    mechanism_of_keda: str
+    """What KEDA calls the mechanism: `plaintext`, `scram_sha512`, `none`."""
+    client_labels: Mapping[str, str]
+    """Labels of pods that may reach the brokers."""
+    brokers: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlatformOutputs:
     """What every platform provides. Components see this and never the platform itself."""
 
     namespaces: Namespaces
     models_bucket: Bucket
+    """Artifacts; used by MLflow, in the platform's namespace."""
+    features_bucket: Bucket
+    """What batch models read; used in the models' namespace."""
+    predictions_bucket: Bucket
+    """What batch models write; likewise."""
     mlflow_database: MlflowDatabase
     exposure: Exposure
+    kafka: Kafka | None = None
+    """None where the platform has none."""
     kubernetes: ProviderResource | None = None
     """The cluster that everything else goes to; None is the one of the kubeconfig."""
 
@@ -127,6 +160,8 @@ class Keda:
     """What brings its kinds."""
     api: Output[str]
     """Name of its metrics API, known once it answers."""
+    kafka_authentication: Output[str] | None = None
+    """ClusterTriggerAuthentication for the platform's Kafka; None where there is none, or none is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,24 @@ GRPC_PORT = 8081
 """Container port of the V2 gRPC protocol."""
 
 
+STREAM_MODULE = "services.inference.stream"
+"""What a stream worker runs."""
+
+BATCH_MODULE = "services.inference.batch"
+"""What a batch job runs."""
+
+FINAL_EXIT_CODES = (1, 2, 3, 5)
+"""Exit codes of a batch job that another try would meet again: a model that cannot be loaded, a wrong setting, an input
+that is refused, too many rows that cannot be scored."""
+
 MODEL_MOUNT = "/mnt/models"
 """Where KServe mounts what its storage initializer brought; its name for it cannot be changed."""
 
 
 class Env(StrEnum):
-    """Environment variables of the service container, all read by `services.inference.settings`."""
+    """Environment variables of our containers, read by `services.inference.settings` and, for a batch job
+    or a stream worker, `batch_settings` and `stream_settings`.
+    """
 
     MODEL_NAME = "SLIPWAY_MODEL_NAME"
     """Name under which the model is served; the `<model>` of the V1 and V2 paths."""
@@ -95,12 +107,60 @@ class Env(StrEnum):
     """Inputs that are left out of it, by name, separated by commas."""
     KAFKA_PROPERTIES = "SLIPWAY_KAFKA_PROPERTIES"
     """File of librdkafka's properties, `key=value` lines, for what a broker asks of its clients; a mounted secret."""
+    STREAM_BROKERS = "SLIPWAY_STREAM_BROKERS"
+    """Brokers that a stream worker starts from: `host:port`, separated by commas."""
+    STREAM_INPUT = "SLIPWAY_STREAM_INPUT"
+    """Topic with the messages to score: JSON objects of feature values."""
+    STREAM_OUTPUT = "SLIPWAY_STREAM_OUTPUT"
+    """Topic for what was predicted."""
+    STREAM_DEAD_LETTER = "SLIPWAY_STREAM_DEAD_LETTER"
+    """Topic for messages that cannot be scored, with the reason and the original bytes."""
+    STREAM_GROUP = "SLIPWAY_STREAM_GROUP"
+    """Consumer group that the workers of one stream share; prefix of their transactional ids."""
+    STREAM_WORKER = "SLIPWAY_STREAM_WORKER"
+    """Name of this worker, its own among those of the group: a worker that starts under a name ends the transaction
+    that the last one of that name left open, and fences it. The host's name by default, which a pod keeps."""
+    STREAM_GUARANTEE = "SLIPWAY_STREAM_GUARANTEE"
+    """`exactly-once` (transactions), or `at-least-once`: cheaper, and messages may be answered twice after a crash."""
+    STREAM_BATCH_ROWS = "SLIPWAY_STREAM_BATCH_ROWS"
+    """Messages that are scored at once at most; fewer while they take long."""
+    STREAM_BATCH_MS = "SLIPWAY_STREAM_BATCH_MS"
+    """How long a batch waits for more messages, in milliseconds."""
+    STREAM_COMMIT_MS = "SLIPWAY_STREAM_COMMIT_MS"
+    """Time between two commits, in milliseconds: how long readers wait for answers, and how much is done again after a
+    crash."""
+    STREAM_MAX_MESSAGE_BYTES = "SLIPWAY_STREAM_MAX_MESSAGE_BYTES"
+    """Size of an output message at most, in bytes, as its topic allows; a larger one goes to the dead letters."""
     MAX_BODY_BYTES = "SLIPWAY_MAX_BODY_BYTES"
     """Size of one request's body at most, in bytes."""
     DRAIN_SECONDS = "SLIPWAY_DRAIN_SECONDS"
     """Seconds that accepted requests get to finish after SIGTERM; less than the pod's grace period."""
     TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
     """File for the one line that says why the process could not start; Kubernetes shows it as the pod's reason."""
+    BATCH_INPUT = "SLIPWAY_BATCH_INPUT"
+    """Parquet that a batch job scores: a directory, a file or a glob, on S3 or disk; `{date}` is the run's day."""
+    BATCH_OUTPUT = "SLIPWAY_BATCH_OUTPUT"
+    """Where its table appears: a directory or `s3://bucket/prefix`; `{date}` likewise."""
+    BATCH_PASSTHROUGH = "SLIPWAY_BATCH_PASSTHROUGH"
+    """Input columns that the output has too, separated by commas: all by default, none for `-`."""
+    BATCH_QUARANTINE_SHARE = "SLIPWAY_BATCH_QUARANTINE_SHARE"
+    """Share of the rows that may go to the quarantine, from 0 to 1; with more the job fails and commits nothing."""
+    BATCH_PART_ROWS = "SLIPWAY_BATCH_PART_ROWS"
+    """Rows of a part of the output at least: what is done again after a crash at most."""
+    BATCH_ENGINE = "SLIPWAY_BATCH_ENGINE"
+    """What scores the parts: `local`, this process, or `ray`, the cluster that it is in."""
+    BATCH_WORKERS = "SLIPWAY_BATCH_WORKERS"
+    """Processes that hold the model where the engine is `ray`."""
+    BATCH_DAY = "SLIPWAY_BATCH_DAY"
+    """What `{date}` stands for: `today`, `yesterday` or a date, 2026-11-26 say."""
+    BATCH_TIMEZONE = "SLIPWAY_BATCH_TIMEZONE"
+    """Time zone of that day, Europe/Berlin say; UTC by default."""
+    BATCH_JOB_NAME = "SLIPWAY_BATCH_JOB_NAME"
+    """Name of the Job, which of a CronJob's ends in the minute that it was due at: the day is that minute's."""
+    BATCH_TIMESTAMP = "SLIPWAY_BATCH_TIMESTAMP"
+    """What `inference_timestamp` is instead of the job's start, for a run that has to be repeated byte for byte."""
+    PREFECT_API_URL = "PREFECT_API_URL"
+    """Prefect's own variable: the server that is told of the flow's runs; none is needed."""
     MLFLOW_TRACKING_URI = "MLFLOW_TRACKING_URI"
     """MLflow's own variable: the registry that `models:/` is resolved in."""
     MLFLOW_DIRECT_DOWNLOAD = "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"
@@ -165,6 +225,18 @@ class Metric(StrEnum):
     """Counter by `result`: rows chosen for the prediction log: `written`, `dropped`, `oversized` or `failed`."""
     EVICTIONS = "slipway_model_evictions_total"
     """Counter: times that a model was taken out of memory to make room."""
+    STREAM_MESSAGES = "slipway_stream_messages_total"
+    """Counter by `result` (`predicted`, `dead`): messages of committed transactions."""
+    STREAM_DEAD_LETTERS = "slipway_stream_dead_letters_total"
+    """Counter by `error`, the class of the dead letter: committed dead letters."""
+    STREAM_COMMITS = "slipway_stream_commits_total"
+    """Counter by `result` (`committed`, `aborted`): transactions, or commits of offsets with at-least-once."""
+    STREAM_COMMIT_SECONDS = "slipway_stream_commit_duration_seconds"
+    """Histogram: time of a commit, the flush of its messages included, in seconds."""
+    STREAM_DELAY = "slipway_stream_delay_seconds"
+    """Histogram, one value per commit: age of its oldest message when it was committed, by the message's timestamp."""
+    STREAM_LAG = "slipway_stream_lag_messages"
+    """Gauge by `partition`: messages of the worker's partitions that no commit has covered yet."""
 
 
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -183,6 +255,20 @@ SERVING_METRICS = (
     Metric.MODEL_MEMORY,
 )
 """Metrics that every model has once it has answered; the others come with what they count."""
+
+
+class DeadLetter(StrEnum):
+    """Headers of a dead letter; its key and value are the message's own, the headers that it came with stay too."""
+
+    TOPIC = "slipway.source.topic"
+    PARTITION = "slipway.source.partition"
+    OFFSET = "slipway.source.offset"
+    ERROR = "slipway.error.class"
+    """Class of the error: `MalformedBody`, `MissingFeature`, `InvalidValue`, `PredictionFailed`, `Tombstone`,
+    `OutputTooLarge` …"""
+    MESSAGE = "slipway.error.message"
+    MODEL_VERSION = "slipway.model.version"
+
 
 VERSION_HEADER = "x-model-version"
 """Request header that selects a release by name; answers carry the release that served them."""

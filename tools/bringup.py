@@ -18,12 +18,14 @@ from tools.cluster import lifecycle, preflight
 from tools.images import build as images
 from tools.images import load
 from tools.recovery import recover
+from tools.toolchain.recipes import Group
 
 if TYPE_CHECKING:
     from tools.environment import Environment
     from tools.steps import Steps
 
 BUILDER_PACKAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
+KAFKA_PACKAGES = {"mvn": "maven", "java": "openjdk-17-jre-headless"}
 
 
 def up(context: str | None, cluster: str, steps: Steps) -> Environment:
@@ -32,20 +34,20 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     1. what the machine lacks is found first: rights, room, programs, the gateway's port
     2. the toolchain is built, the cluster started, the images built and loaded
     3. the platform is deployed without models: the registry has to exist before a model can be in it
-       meanwhile the inference image, as large as torch, goes on being loaded
+       meanwhile the images as large as torch go on being loaded
     4. the example model is trained, evaluated and registered, where the stack deploys it and the registry lacks it
     5. the whole stack is deployed
     """
     port = environment.gateway_port()
-    install_programs(steps, embedded=not context)
+    groups = environment.required_groups(context)
+    install_programs(steps, embedded=not context, kafka=Group.KAFKA in groups)
     if not context and not lifecycle.is_running(cluster):
         preflight.check(port)
-    groups = environment.required_groups(context)
     environment.prepare(groups, steps)
     if not context:
         lifecycle.up(cluster, port, steps)
     record = images.build(steps, groups, base=os.environ.get("SLIPWAY_BASE_IMAGE"))
-    serving = [record.pop("inference")]
+    serving = [record.pop(name) for name in ("inference", "batch") if name in record]
     found = environment.resolve(context, cluster)
     _select_stack(found)
     recover(found, steps)
@@ -71,11 +73,13 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
     return found
 
 
-def install_programs(steps: Steps, *, embedded: bool = True) -> None:
+def install_programs(steps: Steps, *, embedded: bool = True, kafka: bool = False) -> None:
     """Debian's packages for the programs that are missing, where this machine is one that can install them."""
     absent = preflight.missing_packages() if embedded else []
     if not any(shutil.which(program) for program in ("buildah", "podman")) and not images.docker_answers():
         absent += [package for program, package in BUILDER_PACKAGES.items() if not shutil.which(program)]
+    if kafka:
+        absent += [package for program, package in KAFKA_PACKAGES.items() if not shutil.which(program)]
     if not absent or os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     with steps.step(f"install {', '.join(absent)}", estimate=25) as step:

@@ -69,7 +69,8 @@ def checklist(found: Environment, config: Mapping[str, Any], registry: str, stac
     models = models_of(config)
     if model not in models:
         known = ", ".join(sorted(models)) or "none"
-        raise StepError(f"{model}: not in stack {stack} → a model of its slipway:models → one of: {known}")
+        rule = "a real-time model of its slipway:models"
+        raise StepError(f"{model}: not in stack {stack} → {rule} → one of: {known}")
     declared = component(model, models[model], config, registry)
     outputs = found.outputs(stack)
     deployed = Deployed(

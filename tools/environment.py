@@ -138,7 +138,15 @@ def addon_groups(stack: str = STACK) -> set[Group]:
         group
         for group, by_default in ((Group.MONITORING, True), (Group.KSERVE, False), (Group.KEDA, False))
         if (addons.get(group) or {}).get("enabled", by_default)
-    }
+    } | model_groups(stack)
+
+
+def model_groups(stack: str = STACK) -> set[Group]:
+    """What kinds of models need that the others do without: the images of batch jobs and of streams' brokers."""
+    models = stack_config(stack).get("slipway:models") or {}
+    found = {Group.BATCH for model in models.values() if model.get("kind") == "batch"}
+    kafka = (stack_config(stack).get("slipway:platform") or {}).get("kafka") or {}
+    return found | ({Group.KAFKA} if kafka.get("enabled") else set())
 
 
 def prepare(groups: set[Group], steps: Steps) -> None:

@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from services.contract import Route
 from tools.steps import StepError
 
 TIMEOUT_SECONDS = 30.0
@@ -22,22 +21,15 @@ def predict(endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def served_version(endpoint: str) -> str:
-    """Version of the model that answers at an endpoint."""
-    answer = _request("GET", f"{endpoint}{Route.HEALTH}")
-    if answer.is_error:
-        raise StepError(f"{endpoint}{Route.HEALTH} answered {answer.status_code}: {answer.text.strip()}")
-    return str(answer.json()["version"])
-
-
-def input_example(registry: str, model: str, version: str) -> list[dict[str, Any]]:
-    """Rows of the input example registered with a model's version, each by feature name."""
+def input_example(registry: str, uri: str) -> list[dict[str, Any]]:
+    """Rows of the input example registered with `models:/<name>/<version>`, each by feature name."""
+    model, _, version = uri.removeprefix("models:/").rpartition("/")
     located = _request(
         "GET", f"{registry}/api/2.0/mlflow/model-versions/get-download-uri", params={"name": model, "version": version}
     )
     if located.is_error:
         raise StepError(
-            f"models:/{model}/{version}: {located.json().get('message', located.text)} → "
+            f"{uri}: {located.json().get('message', located.text)} → "
             "its input example is asked for → "
             "register it, or give rows: `slipway predict MODEL --data FILE`"
         )
@@ -45,7 +37,7 @@ def input_example(registry: str, model: str, version: str) -> list[dict[str, Any
     answer = _request("GET", f"{registry}/api/2.0/mlflow-artifacts/artifacts/{root}/input_example.json")
     if answer.is_error:
         raise StepError(
-            f"models:/{model}/{version}: has no input example → `slipway predict` sends it → "
+            f"{uri}: has no input example → `slipway predict` sends it → "
             "register the model with one, or give rows: `--data FILE`"
         )
     example = answer.json()

@@ -53,7 +53,7 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
     args = PrometheusArgs(
         config=config.addons.monitoring,
         image=config.images["prometheus"],
-        objectives=[_objective(name, model.slo) for name, model in config.models.items()],
+        objectives=[_objective(name, model.slo) for name, model in config.models.items() if model.kind == "realtime"],
         namespaces=platform.namespaces,
         gateway=gateway,
     )
@@ -74,6 +74,7 @@ def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring
         image=config.images["keda"],
         namespaces=platform.namespaces,
         monitoring=monitoring,
+        kafka=platform.kafka,
     )
     return KedaScaler(names.KEDA, args, platform.within).keda
 

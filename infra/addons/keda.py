@@ -1,7 +1,7 @@
 """KEDA: scales models to zero and by what no pod measures. It answers external.metrics.k8s.io and nothing else, so
 that prometheus-adapter, which answers custom.metrics.k8s.io, stands beside it.
 
-It is confined to the models' namespace: there it watches, and of the cluster's secrets it reads none.
+It is confined to the models' namespace: there it watches. Of the cluster's secrets it reads those of its own namespace.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from infra.k8s.namespaces import isolated
 from infra.certificate import ServingCertificate
 from infra.k8s import helm, network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of
-from infra.outputs import Keda, Monitoring, Namespaces
+from infra.outputs import Kafka, Keda, Monitoring, Namespaces
 
 if TYPE_CHECKING:
     from infra.config.addons import KedaConfig
@@ -46,6 +46,8 @@ class KedaArgs:
     namespaces: Namespaces
     monitoring: Monitoring | None
     """Prometheus, where models may scale by its queries."""
+    kafka: Kafka | None = None
+    """Kafka, where streams may scale by their lag."""
 
 
 class KedaScaler(pulumi.ComponentResource):
@@ -77,8 +79,21 @@ class KedaScaler(pulumi.ComponentResource):
             webhooks.api_service(GROUP, VERSION, name_of(answering), namespace, certificate.ca),
             pulumi.ResourceOptions(parent=self, depends_on=[answering]),
         )
-        self.keda = Keda(kinds=kinds, api=name_of(api))
+        self.keda = Keda(kinds=kinds, api=name_of(api), kafka_authentication=self._kafka(args, namespace, kinds))
         self.register_outputs({"api": self.keda.api})
+
+    def _kafka(self, args: KedaArgs, namespace: pulumi.Input[str], kinds: pulumi.Resource) -> pulumi.Output[str] | None:
+        """What ScaledObjects of streams refer to. The Secret is in this namespace, the only one where it reads any."""
+        kafka = args.kafka
+        if kafka is None or kafka.password is None:
+            return None
+        name = f"{names.KEDA}-{names.KAFKA}"
+        values: dict[str, pulumi.Input[str]] = {
+            "sasl": kafka.mechanism_of_keda, "username": kafka.user, "password": kafka.password
+        }  # fmt: skip
+        secret = name_of(declare(name, workloads.secret(name, namespace, values), self._child))
+        options = pulumi.ResourceOptions(parent=self, depends_on=[kinds])
+        return name_of(declare(name, kafka_authentication(secret, list(values)), options))
 
     def _served(
         self, name: str, deployment: Manifest, service: Manifest, after: list[pulumi.Resource]
@@ -183,6 +198,17 @@ def operator_service(namespace: pulumi.Input[str]) -> Manifest:
     }
 
 
+def kafka_authentication(secret: pulumi.Input[str], parameters: list[str]) -> Manifest:
+    """How the scaler of streams logs in."""
+    references = [{"parameter": parameter, "name": secret, "key": parameter} for parameter in parameters]
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ClusterTriggerAuthentication",
+        "metadata": metadata(names.KAFKA),
+        "spec": {"secretTargetRef": references},
+    }
+
+
 def rights_manifests(account: pulumi.Input[str], models: pulumi.Input[str]) -> dict[str, Manifest]:
     """Rights of both: in the models' namespace what scaling takes, in the cluster only kinds that have no namespace."""
     name, space = names.KEDA, names.KEDA_NAMESPACE
@@ -210,6 +236,8 @@ def rights_manifests(account: pulumi.Input[str], models: pulumi.Input[str]) -> d
     return {
         "models-role": rbac.role(name, models, within),
         "models": rbac.role_binding(name, models, name, subject),
+        "secrets-role": rbac.role(f"{name}-secrets", space, [rbac.rule("", ["secrets"], rbac.READ)]),
+        "secrets": rbac.role_binding(f"{name}-secrets", space, f"{name}-secrets", subject),
         "role": rbac.cluster_role(name, everywhere),
         "binding": rbac.cluster_role_binding(name, name, subject),
         "delegator": rbac.cluster_role_binding(f"{name}-delegator", "system:auth-delegator", subject),
@@ -224,6 +252,9 @@ def policies(args: KedaArgs, namespace: pulumi.Input[str]) -> dict[str, Manifest
     api = [network.flow("to", [], network.API_SERVER_PORTS)]
     prometheus = network.namespace_peer(args.namespaces.platform, {names.LABEL_NAME: names.PROMETHEUS})
     measured = [network.flow("to", [prometheus], [args.monitoring.port])] if args.monitoring else []
+    if args.kafka is not None:
+        brokers = network.namespace_peer(args.namespaces.platform, {names.LABEL_NAME: names.KAFKA})
+        measured.append(network.flow("to", [brokers], [args.kafka.port]))
     operator = network.namespace_peer(namespace, OPERATOR_LABELS)
     answering = network.namespace_peer(namespace, API_LABELS)
     return {

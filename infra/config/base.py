@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -29,6 +29,15 @@ class ConfigModel(BaseModel):
     )
 
 
+class Refused(NamedTuple):
+    """A key below a model, what stands there, the rule that it breaks together with others, and the remedy."""
+
+    key: str
+    value: Any
+    rule: str
+    remedy: str
+
+
 def broken_rule(rule: str, remedy: str) -> PydanticCustomError:
     """An error that `infra.config.errors` renders as `key: value → rule → remedy`."""
     return PydanticCustomError(RULE_ERROR, "{rule} → {remedy}", {"rule": rule, "remedy": remedy})
@@ -43,6 +52,11 @@ _HEADER = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _PUBLIC_KEY = r"^ed25519:[A-Za-z0-9+/]{43}=$"
 
+TOPIC_PATTERN = r"^[A-Za-z0-9._-]+$"
+"""A Kafka topic or consumer group."""
+
+_TABLE = r"^[A-Za-z0-9._=*?{}\[\]-]+(/[A-Za-z0-9._=*?{}\[\]-]+)*$"
+
 PATTERNS = {
     _QUANTITY: ("a Kubernetes quantity", 'write cores as "250m" or "2", bytes as "512Mi" or "1Gi"'),
     _IMAGE: ("an image by digest, a tag can move", "run `slipway images build`, or write <repository>@sha256:<digest>"),
@@ -51,6 +65,11 @@ PATTERNS = {
     _ALPHANUMERIC: ("lower-case letters and digits", "drop everything else, hyphens too"),
     _HEADER: ("the name of a header in lower case", "use a-z, 0-9 and inner hyphens"),
     _VARIABLE: ("the name of an environment variable", "use letters, digits and underscores"),
+    _TABLE: (
+        "a path below one of the platform's buckets",
+        "write features/<path> or predictions/<path>, of letters, digits and ._=*?{}[]-",
+    ),
+    TOPIC_PATTERN: ("a name of Kafka's", "use letters, digits, dots, hyphens and underscores"),
     _PUBLIC_KEY: ("an Ed25519 public key", "write ed25519:<base64>, as `slipway models signer` prints it"),
 }
 """What each pattern of the configuration means: rule and remedy, for errors."""
@@ -78,3 +97,6 @@ HeaderName = Annotated[str, StringConstraints(pattern=_HEADER, max_length=64)]
 
 PublicKey = Annotated[str, StringConstraints(pattern=_PUBLIC_KEY)]
 """An Ed25519 public key: `ed25519:` and its 32 bytes in base64."""
+
+TablePath = Annotated[str, StringConstraints(pattern=_TABLE)]
+"""A table below one of the platform's buckets: `features/patients/date={date}`."""

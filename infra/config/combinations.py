@@ -5,32 +5,30 @@ What one key says by itself is checked where it is declared; here stands what on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from infra import names
 from infra.config.accelerators import whole_gpus
-from infra.config.base import PROJECT
+from infra.config.base import PROJECT, Refused
+from infra.config.batch_combinations import batch_refusals
 from infra.config.problems import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from infra.config.addons import AddonsConfig
-    from infra.config.models import RealtimeModelConfig
+    from infra.config.models import ModelConfig, RealtimeModelConfig
+    from infra.config.workload import ResourcesConfig
 
 
-class Refused(NamedTuple):
-    """A key below the model, what stands there, the rule that it breaks, and the remedy."""
-
-    key: str
-    value: Any
-    rule: str
-    remedy: str
-
-
-def refusals(name: str, model: RealtimeModelConfig, addons: AddonsConfig) -> list[str]:
+def refusals(name: str, model: ModelConfig, addons: AddonsConfig) -> list[str]:
     """One line for each combination of a model that would silently do nothing, or something else."""
-    found = [*_shadow(model), *_scaling(model), *_runtime(name, model), *_needs(model, addons)]
+    if model.kind == "batch":
+        found = [*batch_refusals(model)]
+    elif model.kind == "stream":
+        found = []  # those of streams need the whole stack: `stream_refusals`
+    else:
+        found = [*_shadow(model), *_scaling(model), *_runtime(name, model), *_needs(model, addons)]
     return [
         f"{PROJECT}:models.{name}.{each.key}: {shown(each.value)} → {each.rule} → {each.remedy}"
         for each in found
@@ -105,19 +103,17 @@ def _needs(model: RealtimeModelConfig, addons: AddonsConfig) -> Iterator[Refused
         )  # fmt: skip
 
 
-def over_quota(models: Mapping[str, RealtimeModelConfig], gpus: Mapping[str, int]) -> list[str]:
+def over_quota(models: Mapping[str, ModelConfig], gpus: Mapping[str, int]) -> list[str]:
     """One line for each kind of GPU of which the releases' peak is more than there are.
 
-    At its peak a release has its most replicas, and one more while its pods are replaced.
+    At its peak a release has its most replicas, and one more while its pods are replaced; a batch model has one pod.
     """
     demands: dict[str, list[tuple[str, int]]] = {}
     for name, model in models.items():
-        peak = max(model.scaling.max or model.scaling.min, 1) + 1
-        for release, config in model.releases.items():
-            asked = config.resources
+        for key, asked, peak in _peaks(model):
             if asked.gpu is not None and asked.accelerator is not None:
                 count = whole_gpus(asked.accelerator, asked.gpu * peak, asked.gpu_share)
-                demands.setdefault(asked.accelerator, []).append((f"{name}.releases.{release}.resources.gpu", count))
+                demands.setdefault(asked.accelerator, []).append((f"{name}.{key}.gpu", count))
     return [
         f"{PROJECT}:models.{key}: {count} at its peak, {sum(each for _, each in of)} with all releases → "
         f"{PROJECT}:platform.gpus.{accelerator} is {gpus.get(accelerator, 0)} → "
@@ -126,3 +122,16 @@ def over_quota(models: Mapping[str, RealtimeModelConfig], gpus: Mapping[str, int
         if sum(each for _, each in of) > gpus.get(accelerator, 0)
         for key, count in of
     ]
+
+
+def _peaks(model: ModelConfig) -> Iterator[tuple[str, ResourcesConfig, int]]:
+    """Resources by their key below the model, and how many pods have them at once at most."""
+    if model.kind == "batch":
+        yield "resources", model.resources, 1
+        return
+    if model.kind == "stream":
+        yield "resources", model.resources, max(model.scaling.max or 0, model.scaling.min) + 1
+        return
+    peak = max(model.scaling.max or model.scaling.min, 1) + 1
+    for release, config in model.releases.items():
+        yield f"releases.{release}.resources", config.resources, peak

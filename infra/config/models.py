@@ -4,97 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from infra.config.accelerators import ACCELERATORS, AcceleratorName, Placement, placement
-from infra.config.base import ConfigModel, EnvName, HeaderName, ImageRef, Quantity, ReleaseName, broken_rule
-from services.contract import Env
+from infra.config.base import ConfigModel, HeaderName, ImageRef, ReleaseName, broken_rule
+from infra.config.batch import BatchModelConfig
+from infra.config.streaming import StreamModelConfig
+from infra.config.workload import ExtraEnvName, ModelReference, ResourcesConfig
 
 FULL_TRAFFIC = 100
 """Weights are percent."""
-
-PROGRAMS_ENV = frozenset(
-    {
-        Env.MODEL_NAME,
-        Env.MODEL_URI,
-        Env.MODEL_DIGEST,
-        Env.MODEL_VERSION,
-        Env.RELEASE,
-        Env.CACHE_DIR,
-        Env.TORCH_THREADS,
-        Env.MLFLOW_TRACKING_URI,
-        Env.MLFLOW_DIRECT_DOWNLOAD,
-        Env.HTTP_PORT,
-        Env.GRPC_PORT,
-        Env.HTTP_HOST,
-        Env.COMPARE_URL,
-        Env.COMPARE_SHARE,
-    }
-)
-"""Variables that the program sets itself or that probes and Services rely on; the contract's others may be tuned."""
-
-
-def _not_the_programs(variable: str) -> str:
-    if variable in PROGRAMS_ENV:
-        raise broken_rule("the program sets this variable itself", "use the key that stands for it, or drop it")
-    return variable
-
-
-def _splittable(reference: str) -> str:
-    # Checked here and not by the pattern so that the message can say what a reference looks like.
-    name, at, alias = reference.removeprefix("models:/").partition("@")
-    version = None if at else name.rpartition("/")[2]
-    named = bool(name) if at else bool(name.rpartition("/")[0])
-    if not reference.startswith("models:/") or not named or not (alias or (version or "").isdigit()):
-        raise broken_rule(
-            "a registered model with a version or an alias", "write models:/<name>/<version> or models:/<name>@<alias>"
-        )
-    return reference
-
-
-ModelReference = Annotated[str, AfterValidator(_splittable)]
-"""`models:/<name>/<version>` or `models:/<name>@<alias>`, resolved in the registry at preview."""
-
-ExtraEnvName = Annotated[EnvName, AfterValidator(_not_the_programs)]
-"""A variable of the model's own."""
-
-
-class ResourcesConfig(ConfigModel):
-    """What one replica gets."""
-
-    cpu: Quantity = "250m"
-    """Cores that are reserved for it."""
-
-    cpu_limit: Quantity = "2"
-    """Cores it may use at most; torch gets as many threads, at least one."""
-
-    memory: Quantity = "1Gi"
-    """Memory, reserved and limited alike: a replica never dies of its neighbours' appetite."""
-
-    gpu: Annotated[int, Field(ge=1, le=16)] | None = None
-    """GPUs, or parts of one where `gpuShare` says so."""
-
-    accelerator: AcceleratorName | None = None
-    """Which GPU it is: the replica runs on nodes that have it, and only there."""
-
-    gpu_share: str | None = None
-    """`shared` for a GPU that others use at the same time, or a MIG profile (`1g.10gb`) for a part of its own."""
-
-    @model_validator(mode="after")
-    def _a_gpu_is_one_that_there_is(self) -> ResourcesConfig:
-        if self.gpu is not None and self.accelerator is None:
-            raise broken_rule("a GPU of a kind", f"set accelerator to one of: {', '.join(ACCELERATORS)}")
-        if self.gpu is None and (self.accelerator is not None or self.gpu_share is not None):
-            raise broken_rule("says which GPU, and asks for none", "set gpu to how many, or drop it")
-        _ = self.placement  # raises where the GPU has no such part
-        return self
-
-    @property
-    def placement(self) -> Placement | None:
-        """Where its GPUs are to be had; None without any."""
-        if self.gpu is None or self.accelerator is None:
-            return None
-        return placement(self.accelerator, self.gpu, self.gpu_share)
 
 
 class ReleaseConfig(ConfigModel):
@@ -248,6 +166,11 @@ class RealtimeModelConfig(ConfigModel):
         return traffic
 
     @property
+    def references(self) -> dict[str, tuple[str, str]]:
+        """By release: the key below the model, and the model reference that stands there."""
+        return {name: (f"releases.{name}.model", release.model) for name, release in self.releases.items()}
+
+    @property
     def knative(self) -> bool:
         """Whether Knative runs the pods."""
         return self.runtime == "kserve" and self.kserve is not None and self.kserve.mode == "knative"
@@ -258,8 +181,10 @@ class RealtimeModelConfig(ConfigModel):
         return max(sorted(self.traffic), key=lambda release: self.traffic[release])
 
 
-ModelConfig: TypeAlias = RealtimeModelConfig
-"""Union of the model kinds by `kind`; `batch` and `stream` join it as platforms do in `PlatformConfig`."""
+ModelConfig: TypeAlias = Annotated[
+    RealtimeModelConfig | BatchModelConfig | StreamModelConfig, Field(discriminator="kind")
+]
+"""Union of the model kinds by `kind`."""
 
 
 def traffic_problem(traffic: dict[str, int], releases: frozenset[str]) -> tuple[str, str] | None:

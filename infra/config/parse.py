@@ -14,6 +14,7 @@ from infra.config.base import PROJECT
 from infra.config.combinations import over_quota, refusals
 from infra.config.schema import stack_schema
 from infra.config.stack import StackConfig
+from infra.config.stream_combinations import stream_refusals
 from infra.errors import ConfigError
 
 BUILD_IMAGES = "slipway images build"
@@ -51,6 +52,7 @@ def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
         raise ConfigError(problems.render(error, stack_schema())) from None
     refused = [line for name, model in config.models.items() for line in refusals(name, model, config.addons)]
     refused += over_quota(config.models, config.platform.gpus)
+    refused += stream_refusals(config)
     if refused:
         raise ConfigError(refused)
     return _complete(config, records)
@@ -100,14 +102,18 @@ def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
 
 def needed_images(config: StackConfig) -> tuple[str, ...]:
     """Names of the images that the configuration deploys."""
-    releases = [release for model in config.models.values() for release in model.releases.values()]
-    # KServe fetches models with it, whatever image the releases have.
-    serving = any(release.image is None for release in releases) or config.addons.kserve.enabled
-    inference = ("inference",) if serving else ()
+    models = config.models.values()
+    releases = [each for model in models if model.kind == "realtime" for each in model.releases.values()]
+    streams = [model for model in models if model.kind == "stream"]
+    named = [*(each.image for each in releases), *(each.image for each in streams)]
+    # Topics are declared from the service's image, which has Kafka's client; KServe fetches models with it.
+    inference = ("inference",) if config.topics or config.addons.kserve.enabled or None in named else ()
+    batch = ("batch",) if any(model.kind == "batch" and model.image is None for model in models) else ()
     wanted = {
         ("prometheus", "prometheus-adapter"): config.addons.monitoring.enabled,
         ("kserve",): config.addons.kserve.enabled,
         ("keda",): config.addons.keda.enabled,
+        ("kafka",): config.platform.kafka.enabled,
     }
     addons = [name for images, enabled in wanted.items() if enabled for name in images]
-    return ("mlflow", "object-store", "istiod", "istio-proxy", *addons, *inference)
+    return ("mlflow", "object-store", "istiod", "istio-proxy", *addons, *inference, *batch)

@@ -11,9 +11,11 @@ from infra.config.base import ConfigModel, HttpUrl, ImageRef, ModelName
 from infra.config.evidence import ChecklistConfig, EvidenceConfig
 from infra.config.models import ModelConfig  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.platform import PlatformConfig  # noqa: TC001
+from infra.config.streaming import TopicConfig, TopicName  # noqa: TC001
 
 ImageName: TypeAlias = Literal[
     "inference",
+    "batch",
     "mlflow",
     "object-store",
     "istiod",
@@ -22,6 +24,7 @@ ImageName: TypeAlias = Literal[
     "prometheus-adapter",
     "kserve",
     "keda",
+    "kafka",
 ]
 """Images that this repository builds (`slipway images build`)."""
 
@@ -56,6 +59,9 @@ class StackConfig(ConfigModel):
 
     images: dict[ImageName, ImageRef] = Field(default_factory=dict)
     """Images by name. Default: those that `slipway images build` recorded in `build/images.json`."""
+
+    topics: dict[TopicName, TopicConfig] = Field(default_factory=dict)
+    """Kafka topics by name, declared before any model. They outlive the stack file's mention of them."""
 
     models: dict[ModelName, ModelConfig]
     """Models by name. `{}` deploys the environment alone and asks no registry."""

@@ -122,6 +122,29 @@ def job(name: str, namespace: pulumi.Input[str], pod: Pod, within_seconds: int) 
     }
 
 
+def cron_job(name: str, namespace: pulumi.Input[str], pod: Pod, schedule: Manifest, job: Manifest) -> Manifest:
+    """A CronJob of which one Job runs at a time.
+
+    `schedule` and `job` are fields of the CronJob's spec and of its Jobs'. A pod that ended stays as it is, to be
+    looked at, and another takes its place.
+    """
+    template = pod.template()
+    template["spec"]["restartPolicy"] = "Never"
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": metadata(name, namespace, pod.labels, pod.annotations),
+        "spec": {
+            "concurrencyPolicy": "Forbid",
+            **schedule,
+            "jobTemplate": {
+                "metadata": {"labels": dict(pod.labels)},
+                "spec": {**job, "template": template},
+            },
+        },
+    }
+
+
 def service(name: str, namespace: pulumi.Input[str], labels: Labels, ports: Mapping[str, int]) -> Manifest:
     """A Service of the pods with the labels; each port goes to the container port of the same name."""
     return {

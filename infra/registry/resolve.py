@@ -57,14 +57,14 @@ def resolve_in(models: Mapping[str, ModelConfig], registry: Registry) -> Resolve
     resolved: dict[str, dict[str, ResolvedModel]] = {}
     for model, config in models.items():
         resolved[model] = {}
-        for release, settings in config.releases.items():
-            key = f"{PROJECT}:models.{model}.releases.{release}.model"
+        for release, (below, reference) in config.references.items():
+            key = f"{PROJECT}:models.{model}.{below}"
             try:
-                resolved[model][release] = _resolve_one(settings.model, registry)
+                resolved[model][release] = _resolve_one(reference, registry)
             except NoSuchEntryError:
-                problems.append(f"{key}: {settings.model} → {_what_there_is(settings.model, registry)}")
+                problems.append(f"{key}: {reference} → {_what_there_is(reference, registry)}")
             except RegistryError as error:
-                raise RegistryError(f"{key}: {settings.model}: {error}") from error
+                raise RegistryError(f"{key}: {reference}: {error}") from error
     if problems:
         raise RegistryError("\n".join(problems))
     return resolved

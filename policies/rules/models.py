@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from policies.rules.rule import Check, Properties
 
 REALTIME_MODEL = "slipway:serving:RealtimeModel"
+BATCH_MODEL = "slipway:serving:BatchModel"
+STREAM_MODEL = "slipway:serving:StreamModel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,11 @@ class Release:
     name: str
     facts: Properties
     model: Properties
+
+    @property
+    def has_traffic(self) -> bool:
+        """Whether its model answers requests."""
+        return "traffic" in self.model
 
     @property
     def gate(self) -> Properties:
@@ -37,8 +44,10 @@ class Release:
 
     @property
     def reached(self) -> bool:
-        """Whether requests reach it, by weight or as the shadow; by header alone does not count."""
-        return weight_of(self.model, self.name) > 0 or self.model.get("shadow") == self.name
+        """Whether requests reach it, by weight or as the shadow; by header alone does not count. A batch model's one
+        release scores every row.
+        """
+        return not self.has_traffic or weight_of(self.model, self.name) > 0 or self.model.get("shadow") == self.name
 
 
 Find: TypeAlias = Callable[[Release], list[str]]
@@ -47,7 +56,7 @@ Find: TypeAlias = Callable[[Release], list[str]]
 
 def releases(resource_type: str, model: Properties) -> Iterator[Release]:
     """The releases of a model; none of any other resource."""
-    if resource_type == REALTIME_MODEL:
+    if resource_type in {REALTIME_MODEL, BATCH_MODEL, STREAM_MODEL}:
         for name, facts in sorted((model.get("releases") or {}).items()):
             yield Release(name=name, facts=facts or {}, model=model)
 
@@ -113,6 +122,8 @@ def gated(find: Find) -> tuple[Check, Check]:
 
 def told(release: Release, find: Find) -> list[str]:
     """What is wrong with a release, under its key in the stack file."""
-    key = f"slipway:models.{release.model.get('model')}.releases.{release.name}"
+    key = f"slipway:models.{release.model.get('model')}"
+    if release.has_traffic:
+        key += f".releases.{release.name}"
     uri: Any = release.facts.get("uri")
     return [f"{key}: {uri}: {wrong}" for wrong in find(release)]

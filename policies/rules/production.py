@@ -27,7 +27,8 @@ def _replicas(resource_type: str, model: Properties) -> list[str]:
     least = float((model.get("scaling") or {}).get("min") or 0)
 
     def find(release: Release) -> list[str]:
-        alone = release.gate.get("production") is True and release.reached and least < FEWEST_REPLICAS
+        depended_on = release.gate.get("production") is True and release.has_traffic and release.reached
+        alone = depended_on and least < FEWEST_REPLICAS
         return [f"it runs {least:.0f} replica at least"] if alone else []
 
     return [line for each in releases(resource_type, model) for line in told(each, find)]

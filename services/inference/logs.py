@@ -1,4 +1,4 @@
-"""One JSON object per line on standard output, ours and the libraries' alike."""
+"""One JSON object per line on standard output, or where a program says, ours and the libraries' alike."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import orjson
 import structlog
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from structlog.typing import Processor
 
 
-def configure_logs(level: str) -> None:
+def configure_logs(level: str, stream: TextIO | None = None) -> None:
     """Set up structlog and the standard library's logging for the whole process; `main` calls it once."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -38,7 +40,7 @@ def configure_logs(level: str) -> None:
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)

@@ -257,30 +257,31 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        return _refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable", None)
+        return refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable", None)
     try:
         prepare_process(settings.cache_dir)
     except OSError as error:
-        return _refuse(f"cache {settings.cache_dir}: {error.strerror} → it is writable → mount a volume", settings)
+        return refuse(f"cache {settings.cache_dir}: {error.strerror} → it is writable → mount a volume", settings)
     configure_logs(settings.log_level)
     try:
         specs = models(settings)
     except InvalidArtifact as error:
-        return _refuse(str(error), settings)
+        return refuse(str(error), settings)
     try:
         listening = socket.create_server((settings.http_host, settings.http_port), backlog=2048)
     except OSError as error:
-        return _refuse(_taken(settings.http_host, settings.http_port, error, Env.HTTP_PORT), settings)
+        return refuse(_taken(settings.http_host, settings.http_port, error, Env.HTTP_PORT), settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         failure = runner.run(serve(settings, specs, listening))
-    return _refuse(failure, settings) if failure else 0
+    return refuse(failure, settings) if failure else 0
 
 
 def _taken(host: str, port: int, error: OSError, variable: Env) -> str:
     return f"port {host}:{port}: {error.strerror} → it is free → set {variable} to another"
 
 
-def _refuse(reason: str, settings: Settings | None) -> int:
+def refuse(reason: str, settings: Settings | None) -> int:
+    """Say in one line why the process cannot go on; the result is its exit code."""
     line = f"slipway: {' '.join(reason.split())}"
     print(line, file=sys.stderr, flush=True)
     path = settings.termination_log if settings else Path("/dev/termination-log")

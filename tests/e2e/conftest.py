@@ -79,8 +79,8 @@ class Site:
     def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.slipway("pulumi", *arguments, "--stack", "local", "--non-interactive", check=check)
 
-    def kubectl(self, *arguments: str) -> str:
-        return lifecycle.kubectl(lifecycle.load(CLUSTER), *arguments)
+    def kubectl(self, *arguments: str, **options: Any) -> str:
+        return lifecycle.kubectl(lifecycle.load(CLUSTER), *arguments, **options)
 
     def preview_steps(self) -> dict[str, str]:
         """Resource name → what the preview would do with it; what stays the same is left out."""
@@ -122,6 +122,16 @@ class Site:
         self.figures.append({"name": name, "value": round(value, 3), "unit": unit, "bound": bound})
 
 
+STARTUP_SECONDS = 40
+"""Of a release, a third of the default: what never gets ready shall be found out sooner."""
+
+
+def set_up(config: dict[str, Any], port: int) -> None:
+    """The stack's file as it is, at a port of its own."""
+    config["slipway:platform"]["gatewayPort"] = port
+    config["slipway:models"]["breast-cancer"]["startupSeconds"] = STARTUP_SECONDS
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, toolchain_bin):
     """`slipway up` in a clean clone; everything is taken down at the end, whatever happened."""
@@ -138,7 +148,7 @@ def site(tmp_path_factory, toolchain_bin):
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(paths.PROJECT / name, checkout / name)
     made = Site(checkout, free_port(), machine(CLUSTER))
-    made.edit(lambda config: config["slipway:platform"].update(gatewayPort=made.port))
+    made.edit(lambda config: set_up(config, made.port))
     try:
         made.slipway("cluster", "up", "--gateway-port", str(made.port), "--gpus", f"{GPUS}:{ACCELERATOR}")
         started = time.monotonic()

@@ -150,9 +150,13 @@ def until(condition, seconds=60):
 
 
 def test_no_request_fails_from_one_release_to_the_next_and_back(site, rows):
+    def give_all_to(release):
+        return lambda config: config["slipway:models"][MODEL].update(traffic={release: 100})
+
     with Callers(site.endpoint, rows, pause=0.03) as callers:
+        site.edit(give_all_to("good"))
         started = time.monotonic()
-        site.slipway("rollout", "promote", MODEL, "good")
+        site.pulumi("up", "--yes", "--skip-preview")
         callers.served(100)
         forth = callers.first_by("good", started) - started
         all_of_it = callers.last_by("v1") - started
@@ -163,9 +167,9 @@ def test_no_request_fails_from_one_release_to_the_next_and_back(site, rows):
     assert set(callers.statuses) == {200}
     assert set(callers.releases) == {"v1", "good"}
     site.figure("answers from v1 to v2 and back, none failed", callers.statuses[200], "answers")
-    site.figure("rollout promote: command to the first answer of the new release", forth, "s")
-    site.figure("rollout promote: command to the last answer of the old release", all_of_it, "s")
-    site.figure("rollout rollback: command to the first answer of the old release", back, "s")
+    site.figure("edit of the stack file: from `pulumi up` to the first answer of the new release", forth, "s", 10)
+    site.figure("edit of the stack file: from `pulumi up` to the last answer of the old release", all_of_it, "s", 10)
+    site.figure("rollout rollback: command to the first answer of the old release", back, "s", 10)
     now = standing(site)
     assert now["agree"]
     assert now["cluster"] == {"v1": 100}

@@ -18,6 +18,7 @@ from tests.infra.waiting import answers, until
 pytestmark = pytest.mark.engine
 
 ROOT_SECRET = "root-secret"
+OWNED = f"{names.MLFLOW}={names.MODELS_BUCKET}"
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def credentials(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bootstrap, "CREDENTIALS", tmp_path / "credentials")
     write("root", ROOT_ACCESS_KEY, ROOT_SECRET)
-    write("user", names.MLFLOW, "user-secret")
+    write(names.MLFLOW, names.MLFLOW, "user-secret")
     return write
 
 
@@ -63,23 +64,23 @@ def client(endpoint, secret):
 
 
 def test_the_bootstrap_makes_a_bucket_that_its_user_can_use_and_may_run_again(endpoint, credentials):
-    bootstrap.main(endpoint, REGION, names.MODELS_BUCKET)
+    bootstrap.main(endpoint, REGION, OWNED)
     client(endpoint, "user-secret").put_object(Bucket=names.MODELS_BUCKET, Key="kept", Body=b"1")
-    bootstrap.main(endpoint, REGION, names.MODELS_BUCKET)
+    bootstrap.main(endpoint, REGION, OWNED)
     kept = client(endpoint, "user-secret").get_object(Bucket=names.MODELS_BUCKET, Key="kept")["Body"].read()
     assert kept == b"1", "running again must not touch what is there"
 
 
 def test_the_user_may_use_its_bucket_and_make_no_other(endpoint, credentials):
-    bootstrap.main(endpoint, REGION, names.MODELS_BUCKET)
+    bootstrap.main(endpoint, REGION, OWNED)
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         client(endpoint, "user-secret").create_bucket(Bucket="another")
 
 
 def test_a_new_secret_of_the_user_replaces_the_old_one(endpoint, credentials):
-    bootstrap.main(endpoint, REGION, names.MODELS_BUCKET)
-    credentials("user", names.MLFLOW, "rotated-secret")
-    bootstrap.main(endpoint, REGION, names.MODELS_BUCKET)
+    bootstrap.main(endpoint, REGION, OWNED)
+    credentials(names.MLFLOW, names.MLFLOW, "rotated-secret")
+    bootstrap.main(endpoint, REGION, OWNED)
     with pytest.raises(botocore.exceptions.ClientError):
         client(endpoint, "user-secret").list_objects_v2(Bucket=names.MODELS_BUCKET)
 
@@ -87,4 +88,4 @@ def test_a_new_secret_of_the_user_replaces_the_old_one(endpoint, credentials):
 def test_wrong_root_credentials_fail_with_the_servers_words(endpoint, credentials):
     credentials("root", ROOT_ACCESS_KEY, "wrong")
     with pytest.raises(SystemExit, match="SignatureDoesNotMatch"):
-        bootstrap.main(endpoint, REGION, names.MODELS_BUCKET)
+        bootstrap.main(endpoint, REGION, OWNED)

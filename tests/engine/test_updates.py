@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.engine.conftest import problems_in
-from tests.infra.recording import realtime
+from tests.infra.recording import batch, realtime
 
 pytestmark = pytest.mark.engine
 
@@ -180,3 +180,18 @@ def test_a_new_model_gets_its_alerts_by_files_that_are_there_before_the_old_ones
     assert project.up()
     steps = [step for step in provider.performed() if step.endswith(" prometheus")]
     assert steps == ["create ConfigMap prometheus", "update Deployment prometheus", "delete ConfigMap prometheus"]
+
+
+def test_an_edit_of_a_batch_models_schedule_changes_its_cron_job_and_nothing_else(project, provider):
+    project.configure(models={"nightly": batch(model="models:/fraud/1")})
+    first = project.up()
+    assert first, first.output
+    assert project.steps() == {}
+    project.configure(models={"nightly": batch(model="models:/fraud/1", schedule="30 3 * * *")})
+    assert project.steps() == {
+        "CronJob nightly": "update",
+        "BatchModel nightly": "update",  # its inputs say when it is due
+    }
+    done = project.up()
+    assert done, done.output
+    assert provider.objects["CronJob nightly"]["spec"]["schedule"] == "30 3 * * *"

@@ -38,6 +38,8 @@ RECORDS = BuildRecords(
             ("prometheus-adapter", "7"),
             ("kserve", "8"),
             ("keda", "9"),
+            ("kafka", "c"),
+            ("batch", "a"),
         )
     },
     istio_charts="/istio/manifests/charts",
@@ -197,10 +199,22 @@ def realtime(**keys: Any) -> dict[str, Any]:
     }
 
 
+def batch(**keys: Any) -> dict[str, Any]:
+    """A model that scores a table every night, as the stack file has it."""
+    return {
+        "kind": "batch",
+        "model": "models:/breast-cancer/1",
+        "input": "features/patients/date={date}",
+        "output": "predictions/patients/date={date}",
+        "schedule": "0 2 * * *",
+        **keys,
+    }
+
+
 def resolve_without_registry(models, url):
     """Takes versions from the references themselves; an alias is version 7."""
     return {
-        name: {release: resolved(config.model) for release, config in model.releases.items()}
+        name: {release: resolved(reference) for release, (_, reference) in model.references.items()}
         for name, model in models.items()
     }
 

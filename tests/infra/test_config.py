@@ -6,11 +6,12 @@ import pytest
 
 from infra.config.base import PATTERNS, ConfigModel
 from infra.config.loader import read_records
-from infra.config.models import PROGRAMS_ENV, traffic_problem
+from infra.config.models import traffic_problem
 from infra.config.parse import BuildRecords, parse
 from infra.config.schema import SCHEMA_FILE, rendered_schema, stack_schema
+from infra.config.workload import PROGRAMS_ENV
 from infra.errors import ConfigError
-from tests.infra.recording import RECORDS, realtime, stack
+from tests.infra.recording import RECORDS, batch, realtime, stack
 
 SHA = "sha256:" + "a" * 64
 
@@ -164,9 +165,9 @@ def test_an_image_that_was_not_built_is_named_with_the_command_that_builds_it(mi
         keda_charts=RECORDS.keda_charts,
     )
     values = {
-        "slipway:platform": '{"kind":"local"}',
+        "slipway:platform": '{"kind": "local", "kafka": {"enabled": true}}',
         "slipway:addons": '{"kserve": {"enabled": true}, "keda": {"enabled": true}}',
-        "slipway:models": json.dumps({"m": realtime()}),
+        "slipway:models": json.dumps({"m": realtime(), "nightly": batch()}),
     }
     with pytest.raises(ConfigError) as raised:
         parse(values, records)

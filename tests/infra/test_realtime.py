@@ -3,7 +3,7 @@ from __future__ import annotations
 import pulumi
 import pytest
 
-from infra.config.models import PROGRAMS_ENV
+from infra.config.workload import PROGRAMS_ENV
 from infra.deploy import deploy
 from infra.serving.realtime import release as manifests
 from services.contract import GRPC_PORT, HTTP_PORT, Env, Route

@@ -160,7 +160,7 @@ def test_evidence_that_is_not_believed_is_compared_with_nothing():
 
 def test_other_resources_are_none_of_its_business():
     properties = model({"v1": release()})
-    assert spoken(properties, resource_type="slipway:serving:BatchModel") == {}
+    assert spoken(properties, resource_type="slipway:platforms:LocalPlatform") == {}
 
 
 def test_every_rule_of_evidence_has_a_violating_case_here():

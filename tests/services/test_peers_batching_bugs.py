@@ -59,7 +59,7 @@ async def answers_of(model, *bodies):
 
 async def test_bentoml_3710_a_batch_counts_rows_and_not_requests():
     model = Held()
-    batcher = Batcher(model, BatchLimits(max_rows=10))
+    batcher = Batcher(model, BatchLimits(max_rows=10, inline=False))
     first = await queued(batcher, (rows(0),))
     await model.has_begun()
     waiting = await queued(batcher, *[(rows(*range(3)),) for _ in range(8)])

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tools.cli import checklist, cluster, images, models, rollout, stack, toolchain, ui
+from tools.cli import batch, checklist, cluster, images, models, rollout, stack, stream, toolchain, ui
 from tools.steps import StepError
 
 app = typer.Typer(
@@ -19,10 +19,12 @@ app = typer.Typer(
 for command in (stack.up, stack.down, stack.env, stack.endpoints, stack.predict, checklist.checklist, ui.ui):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(stack.pulumi)
+app.add_typer(batch.app, name="batch")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(images.app, name="images")
 app.add_typer(models.app, name="models")
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(stream.app, name="stream")
 app.add_typer(toolchain.app, name="toolchain")
 
 

@@ -149,7 +149,9 @@ def _target(model: str, stack: str, cluster: str, context: str | None) -> Target
     environment.stack_config(stack)  # it exists
     found = environment.resolve(context, cluster)
     target = Target(found=found, stack=stack, model=model, file=environment.STACKS / f"Pulumi.{stack}.yaml")
-    target.settings()
+    kind = target.settings().get("kind")
+    if kind != "realtime":
+        raise StepError(f"{model}: of kind {kind} → traffic is a realtime model's → edit its `model` and `pulumi up`")
     return target
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from policies.rules.models import REALTIME_MODEL
 from tools import bringup, environment, paths, prediction
 from tools.cluster import layout as names
 from tools.cluster import lifecycle
@@ -120,7 +121,16 @@ def _given_body(data: str) -> dict[str, Any]:
 
 
 def _example_body(found: environment.Environment, stack: str, model: str) -> dict[str, Any]:
-    outputs = found.outputs(stack)
-    version = prediction.served_version(outputs["endpoints"][model])
-    rows = prediction.input_example(outputs["mlflow"], model, version)
+    rows = prediction.input_example(found.outputs(stack)["mlflow"], _live_uri(found, stack, model))
     return {"features": rows[0] if len(rows) == 1 else rows}
+
+
+def _live_uri(found: environment.Environment, stack: str, model: str) -> str:
+    """`models:/<name>/<version>` of the release with the most traffic, which need not be registered as the model."""
+    declared = next(
+        resource["inputs"]
+        for resource in found.state(stack)
+        if resource["type"] == REALTIME_MODEL and resource["inputs"]["model"] == model
+    )
+    traffic: dict[str, float] = declared["traffic"]
+    return str(declared["releases"][max(sorted(traffic), key=lambda release: traffic[release])]["uri"])

@@ -25,7 +25,7 @@ def build_command(
     """Build what is not in the cache yet; goes on where an earlier run was interrupted."""
     steps = Steps(record=paths.BUILD / "steps.json")
     if install:
-        install_programs(steps)
+        install_programs(steps, kafka=True)  # its tests have a broker of their own
     groups = set(group or environment.required_groups(context=None))
     environment.prepare(groups, steps)
     print(build.root() / "bin")

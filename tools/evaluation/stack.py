@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from infra.config.models import ReleaseConfig
 
 
+UNASKED = frozenset({"batch", "stream"})
+"""Kinds of models that nobody waits for: the checklist's load and latency are not about them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demands:
     """What a stack demands of a version, and what the release of it sets."""
@@ -40,9 +44,11 @@ def gate_of(config: Mapping[str, Any]) -> EvidenceConfig:
 
 
 def models_of(config: Mapping[str, Any]) -> dict[str, RealtimeModelConfig]:
-    """The stack's models by name."""
+    """The stack's models that answer requests, by name."""
     found = {}
     for name, raw in (config.get("slipway:models") or {}).items():
+        if raw.get("kind") in UNASKED:
+            continue
         try:
             found[name] = RealtimeModelConfig.model_validate(raw)
         except ValidationError as error:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from tools import paths
 from tools.images import store
+from tools.kafka.jars import jars
 from tools.steps import Step, StepError, Steps
 from tools.toolchain.build import binary, share
 from tools.toolchain.recipes import Group
@@ -47,11 +48,17 @@ class Image:
     name: str
     estimate: int
     """Seconds for a first build on two cores."""
+    folder: str = field(default="", repr=False)
+    """Folder of `images/`, where it is not the name: one Dockerfile may have several targets."""
     target: str | None = None
     extra: str | None = None
     """Extra of pyproject.toml whose locked packages it installs: its context gets them as `requirements.txt`."""
+    more: str | None = field(default=None, repr=False)
+    """Extra whose packages a further layer installs, `more.txt`: those of `extra` are shared with another image."""
     code: tuple[str, str] | None = None
     """Folder of the checkout and where it goes in the image: the last layer."""
+    jars: bool = False
+    """Whether it has Kafka's jars, as `jars/`."""
     binaries: tuple[str, ...] = ()
     """Programs of the toolchain."""
     shared: tuple[tuple[str, str], ...] = ()
@@ -82,12 +89,24 @@ IMAGES: tuple[Image, ...] = (
     ),
     Image(name="kserve", binaries=("kserve",), uses_base=False, estimate=5, group=Group.KSERVE),
     Image(name="keda", binaries=("keda", "keda-adapter"), uses_base=False, estimate=5, group=Group.KEDA),
+    Image(name="kafka", jars=True, estimate=60, group=Group.KAFKA),
     Image(
         name="inference",
         target="cpu-dependencies",
         extra="inference",
         code=("services", "/opt/slipway/services"),
         estimate=180,
+    ),
+    # After `inference`, whose layers it shares.
+    Image(
+        name="batch",
+        folder="inference",
+        target="batch-dependencies",
+        extra="inference",
+        more="batch",
+        code=("services", "/opt/slipway/services"),
+        estimate=60,
+        group=Group.BATCH,
     ),
 )
 
@@ -116,7 +135,7 @@ def build(steps: Steps, groups: set[Group], *, base: str | None = None, only: se
                     digest = _build(image, context, chosen, key, step)
                     known.write_text(digest)
             if image.code:
-                digest = _add_code(digest, *image.code, Path(scratch))
+                digest = _add_code(digest, *image.code, Path(scratch, "code", image.name))
             record[image.name] = f"{REPOSITORY}/{image.name}@{digest}"
     if only and RECORD.exists():
         record = {**json.loads(RECORD.read_text()), **record}
@@ -135,14 +154,18 @@ def _lock() -> Iterator[None]:
 
 def _context(image: Image, target: Path) -> None:
     """A directory with exactly what the image is made of: nothing else can end up in it."""
-    shutil.copytree(paths.PROJECT / "images" / image.name, target)
+    shutil.copytree(paths.PROJECT / "images" / (image.folder or image.name), target)
     for name in image.binaries:
         shutil.copy(binary(name), target / name)
     for recipe_name, file in image.shared:
         shutil.copy(share(recipe_name) / file, target / Path(file).name)
+    if image.jars:
+        shutil.copytree(jars(), target / "jars")
     if image.extra:
         shutil.copy(_uv(), target / "uv")
         (target / "requirements.txt").write_text(_requirements(image.extra))
+    if image.more:
+        (target / "more.txt").write_text(_requirements(image.more))
 
 
 def _uv() -> str:
@@ -274,6 +297,6 @@ def _build(image: Image, context: Path, base: str | None, key: str, step: Step) 
 
 
 def _add_code(base: str, source: str, target: str, scratch: Path) -> str:
-    folder = scratch / "code" / source
+    folder = scratch / source
     shutil.copytree(paths.PROJECT / source, folder, ignore=shutil.ignore_patterns("__pycache__"))
     return store.add_layer(base, folder, target)

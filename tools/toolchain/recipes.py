@@ -26,6 +26,8 @@ class Group(StrEnum):
     MONITORING = "monitoring"
     KSERVE = "kserve"
     KEDA = "keda"
+    BATCH = "batch"
+    KAFKA = "kafka"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools import environment
 from tools.checklist import checklist
+from tools.evaluation.stack import UNASKED
 from tools.rollout import journal
 from tools.rollout.stack_file import MODELS
 from tools.rollout.stage import Target
@@ -93,7 +94,8 @@ def gather(found: Environment, stack: str) -> Status:
         outputs = found.outputs(stack)
     except StepError as error:
         return Status(stack=stack, at=at, models=[], problem=str(error))
-    models = [_model(found, stack, config, outputs, name) for name in sorted(config.get(MODELS) or {})]
+    answering = [name for name, settings in (config.get(MODELS) or {}).items() if settings.get("kind") not in UNASKED]
+    models = [_model(found, stack, config, outputs, name) for name in sorted(answering)]
     return Status(stack=stack, at=at, models=models)
 
 

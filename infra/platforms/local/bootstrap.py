@@ -1,13 +1,13 @@
-"""Runs inside the cluster, in the MLflow image: makes the bucket and its user in S3.
+"""Runs inside the cluster, in the MLflow image: makes users and their buckets in S3.
 
 Standard library and botocore only, no import from this repository: the file is
 mounted as it is. Every step may run again on what an earlier run left.
 
-    1. The user exists with exactly the given secret; its role may own buckets, not make them.
-    2. The bucket exists and belongs to the user.
-    3. The user can write, read and delete in the bucket, which is what the caller needs.
+    1. A user exists with exactly the given secret; its role may own buckets, not make them.
+    2. Its buckets exist and belong to it.
+    3. It can write, read and delete in each, which is what the caller needs.
 
-Arguments: endpoint, region, bucket. Credentials are files below /credentials.
+Arguments: endpoint, region, then `user=bucket,bucket` for each user. Credentials are files below /credentials.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PROBE = "slipway-bootstrap-probe"
 
 
 def read_credentials(owner: str) -> Credentials:
-    """Credentials of `root` or `user` from their mounted Secret."""
+    """Credentials of `root` or a user from their mounted Secret."""
     directory = CREDENTIALS / owner
     return Credentials((directory / ACCESS_KEY).read_text(), (directory / SECRET_KEY).read_text())
 
@@ -51,19 +51,19 @@ def call(root: Credentials, region: str, url: str, body: str = "", headers: dict
         raise SystemExit(f"{url}: {error.code} {error.read().decode(errors='replace')}") from error
 
 
-def main(endpoint: str, region: str, bucket: str) -> None:
-    """The three steps of the module's docstring."""
-    root, user = read_credentials("root"), read_credentials("user")
-    # 1
+def make_user(root: Credentials, region: str, endpoint: str, user: Credentials) -> None:
+    """Step 1."""
     secret = f"<Secret>{escape(user.secret_key)}</Secret><Role>user</Role>"
     account = f"<Account><Access>{escape(user.access_key)}</Access>{secret}</Account>"
     if call(root, region, f"{endpoint}/create-user", account) == CONFLICT:
         properties = f"<MutableProps>{secret}</MutableProps>"
         call(root, region, f"{endpoint}/update-user?access={user.access_key}", properties)
-    # 2
+
+
+def make_bucket(root: Credentials, region: str, endpoint: str, user: Credentials, bucket: str) -> None:
+    """Steps 2 and 3."""
     if call(root, region, f"{endpoint}/{bucket}/create", headers={"x-vgw-owner": user.access_key}) == CONFLICT:
         call(root, region, f"{endpoint}/change-bucket-owner?bucket={bucket}&owner={user.access_key}")
-    # 3
     client = botocore.session.get_session().create_client(
         "s3",
         region_name=region,
@@ -75,6 +75,17 @@ def main(endpoint: str, region: str, bucket: str) -> None:
     client.get_object(Bucket=bucket, Key=PROBE)
     client.delete_object(Bucket=bucket, Key=PROBE)
     print(f"bucket {bucket} is ready for {user.access_key}")
+
+
+def main(endpoint: str, region: str, *owned: str) -> None:
+    """The three steps of the module's docstring."""
+    root = read_credentials("root")
+    for each in owned:
+        owner, _, buckets = each.partition("=")
+        user = read_credentials(owner)
+        make_user(root, region, endpoint, user)
+        for bucket in buckets.split(","):
+            make_bucket(root, region, endpoint, user, bucket)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from infra.outputs import Bucket, Namespaces
 from infra.random_secret import RandomSecret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PORT = 7070
 REGION = "us-east-1"
@@ -41,6 +41,12 @@ LABELS = {names.LABEL_NAME: names.OBJECT_STORE}
 BOOTSTRAP_LABELS = {names.LABEL_NAME: f"{names.OBJECT_STORE}-bootstrap"}
 CLIENT_LABELS = {names.LABEL_OBJECT_STORE_CLIENT: "true"}
 
+BUCKETS = {
+    names.MLFLOW: (names.MODELS_BUCKET,),
+    names.BATCH: (names.FEATURES_BUCKET, names.PREDICTIONS_BUCKET),
+}
+"""Buckets of each user."""
+
 BOOTSTRAP_SCRIPT = Path(__file__).with_name("bootstrap.py")
 
 
@@ -58,19 +64,27 @@ class ObjectStoreArgs:
 
 
 class ObjectStore(pulumi.ComponentResource):
-    """S3 with one bucket and one user that owns it; root's credentials stay with the server and the bootstrap."""
+    """S3 with a user for each of its clients, who owns the client's buckets and sees no other.
 
-    bucket: Bucket
+    Root's credentials stay with the server and the bootstrap.
+    """
+
+    models_bucket: Bucket
+    features_bucket: Bucket
+    predictions_bucket: Bucket
 
     def __init__(self, name: str, args: ObjectStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:platforms:ObjectStore", name, {}, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         self._namespace = args.namespaces.platform
-        root = self._credentials("root", ROOT_ACCESS_KEY)
-        user = self._credentials("mlflow", names.MLFLOW)
+        (root,) = self._credentials("root", ROOT_ACCESS_KEY, [self._namespace])
+        (mlflow,) = self._credentials(names.MLFLOW, names.MLFLOW, [self._namespace])
+        # The bootstrap has the user's secret in one namespace, the jobs in the other.
+        batch, batch_jobs = self._credentials(names.BATCH, names.BATCH, [self._namespace, args.namespaces.models])
         claims = {volume: self._claim(volume, size) for volume, size in (("data", args.size), ("iam", IAM_SIZE))}
-        declare(f"{name}-policy", self._network_policy(), self._child)
-        declare(f"{name}-bootstrap-policy", self._bootstrap_policy(), self._child)
+        declare(f"{name}-policy", self._network_policy(args.namespaces), self._child)
+        declare(f"{name}-bootstrap-policy", self._clients_policy(self._namespace), self._child)
+        declare(f"{name}-models-policy", self._clients_policy(args.namespaces.models), self._child)
         server = declare(name, server_manifest(self._namespace, args.image, name_of(root), claims), self._child)
         service = declare(
             name,
@@ -80,55 +94,65 @@ class ObjectStore(pulumi.ComponentResource):
         endpoint = pulumi.Output.format(
             "http://{0}:{1}", name_of(service).apply(lambda it: names.service_host(it, names.PLATFORM_NAMESPACE)), PORT
         )
-        bootstrapped = self._bootstrap(args.bootstrap_image, endpoint, root, user)
-        self.bucket = Bucket(
-            # By way of the Job: whoever uses the bucket waits for it.
-            name=name_of(bootstrapped).apply(lambda _: names.MODELS_BUCKET),
-            endpoint=endpoint,
-            region=pulumi.Output.from_input(REGION),
-            credentials=name_of(user),
-        )
-        self.register_outputs({"bucket": self.bucket.name, "endpoint": endpoint})
+        users = {"root": root, names.MLFLOW: mlflow, names.BATCH: batch}
+        bootstrapped = self._bootstrap(args.bootstrap_image, endpoint, users)
+
+        def bucket(bucket_name: str, credentials: pulumi.CustomResource) -> Bucket:
+            return Bucket(
+                # By way of the Job: whoever uses the bucket waits for it.
+                name=name_of(bootstrapped).apply(lambda _: bucket_name),
+                endpoint=endpoint,
+                region=pulumi.Output.from_input(REGION),
+                credentials=name_of(credentials),
+            )
+
+        self.models_bucket = bucket(names.MODELS_BUCKET, mlflow)
+        self.features_bucket = bucket(names.FEATURES_BUCKET, batch_jobs)
+        self.predictions_bucket = bucket(names.PREDICTIONS_BUCKET, batch_jobs)
+        self.register_outputs({"bucket": self.models_bucket.name, "endpoint": endpoint})
 
     def _claim(self, volume: str, size: str) -> pulumi.Output[str]:
         name = f"{names.OBJECT_STORE}-{volume}"
         return name_of(declare(name, workloads.volume_claim(name, self._namespace, LABELS, size), self._child))
 
-    def _credentials(self, owner: str, access_key: str) -> pulumi.CustomResource:
-        secret = RandomSecret(f"{names.OBJECT_STORE}-{owner}", SECRET_BYTES, self._child)
+    def _credentials(
+        self, owner: str, access_key: str, namespaces: Sequence[pulumi.Output[str]]
+    ) -> list[pulumi.CustomResource]:
+        """One Secret for each namespace, of the same user."""
+        name = f"{names.OBJECT_STORE}-{owner}"
+        secret = RandomSecret(name, SECRET_BYTES, self._child)
         values: dict[str, pulumi.Input[str]] = {CREDENTIAL_KEYS[0]: access_key, CREDENTIAL_KEYS[1]: secret.result}
-        manifest = workloads.secret(f"{names.OBJECT_STORE}-{owner}", self._namespace, values)
-        return declare(f"{names.OBJECT_STORE}-{owner}", manifest, self._child)
+        return [
+            declare(name if at == 0 else f"{name}-client", workloads.secret(name, namespace, values), self._child)
+            for at, namespace in enumerate(namespaces)
+        ]
 
     def _bootstrap(
-        self,
-        image: str,
-        endpoint: pulumi.Output[str],
-        root: pulumi.CustomResource,
-        user: pulumi.CustomResource,
+        self, image: str, endpoint: pulumi.Output[str], users: Mapping[str, pulumi.CustomResource]
     ) -> pulumi.CustomResource:
         name = f"{names.OBJECT_STORE}-bootstrap"
         script = workloads.config_map(
             name, self._namespace, BOOTSTRAP_LABELS, {BOOTSTRAP_SCRIPT.name: BOOTSTRAP_SCRIPT.read_text()}
         )
         mounted = declare(name, script, self._child)
-        manifest = bootstrap_manifest(
-            self._namespace, image, endpoint, (name_of(root), name_of(user)), name_of(mounted)
-        )
+        secrets = {owner: name_of(secret) for owner, secret in users.items()}
+        manifest = bootstrap_manifest(self._namespace, image, endpoint, secrets, name_of(mounted))
         # A Job cannot change: the provider replaces it, and the new one needs the old one's name.
         return declare(name, manifest, pulumi.ResourceOptions(parent=self, delete_before_replace=True))
 
-    def _network_policy(self) -> Manifest:
-        clients = network.namespace_peer(self._namespace, CLIENT_LABELS)
+    def _network_policy(self, namespaces: Namespaces) -> Manifest:
+        clients = [
+            network.namespace_peer(namespace, CLIENT_LABELS) for namespace in (namespaces.platform, namespaces.models)
+        ]
         return network.allow(
-            names.OBJECT_STORE, self._namespace, LABELS, ingress=[network.flow("from", [clients], [PORT])]
+            names.OBJECT_STORE, self._namespace, LABELS, ingress=[network.flow("from", clients, [PORT])]
         )
 
-    def _bootstrap_policy(self) -> Manifest:
+    def _clients_policy(self, namespace: pulumi.Output[str]) -> Manifest:
         server = network.namespace_peer(self._namespace, LABELS)
         return network.allow(
             f"{names.OBJECT_STORE}-clients",
-            self._namespace,
+            namespace,
             CLIENT_LABELS,
             egress=[network.flow("to", [server], [PORT])],
         )
@@ -170,22 +194,22 @@ def bootstrap_manifest(
     namespace: pulumi.Input[str],
     image: str,
     endpoint: pulumi.Input[str],
-    secrets: tuple[pulumi.Input[str], pulumi.Input[str]],
+    secrets: Mapping[str, pulumi.Input[str]],
     script: pulumi.Input[str],
 ) -> Manifest:
-    """The Job that makes bucket and user; `secrets` are root's and the user's."""
+    """The Job that makes users and their buckets; `secrets` are root's and the users', by name."""
     volumes: dict[str, Manifest] = {
         "script": {"configMap": {"name": script}},
-        "root": {"secret": {"secretName": secrets[0]}},
-        "user": {"secret": {"secretName": secrets[1]}},
+        **{owner: {"secret": {"secretName": secret}} for owner, secret in secrets.items()},
         "scratch": {"emptyDir": {"sizeLimit": "64Mi"}},
     }
+    owned = [f"{owner}={','.join(buckets)}" for owner, buckets in BUCKETS.items()]
     container = workloads.container(
         "bootstrap",
         image,
         workloads.resources(cpu="100m", cpu_limit="1", memory="256Mi"),
-        {"script": "/script", "root": "/credentials/root", "user": "/credentials/user", "scratch": workloads.SCRATCH},
-        command=["python", f"/script/{BOOTSTRAP_SCRIPT.name}", endpoint, REGION, names.MODELS_BUCKET],
+        {"script": "/script", **{owner: f"/credentials/{owner}" for owner in secrets}, "scratch": workloads.SCRATCH},
+        command=["python", f"/script/{BOOTSTRAP_SCRIPT.name}", endpoint, REGION, *owned],
         env=workloads.env({"HOME": workloads.SCRATCH}),
     )
     pod = workloads.Pod(

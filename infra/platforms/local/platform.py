@@ -11,13 +11,14 @@ from infra import names
 from infra.k8s import workloads
 from infra.k8s.manifest import declare, name_of
 from infra.k8s.namespaces import isolated
-from infra.outputs import Bucket, Exposure, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.outputs import Exposure, Kafka, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.platforms.local.kafka import KafkaBroker, KafkaBrokerArgs
 from infra.platforms.local.object_store import ObjectStore, ObjectStoreArgs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.config.platform import LocalPlatformConfig
+    from infra.config.platform import KafkaConfig, LocalPlatformConfig
     from infra.config.stack import ImageName
 
 GATEWAY_HOST = "127.0.0.1"
@@ -38,7 +39,7 @@ class LocalPlatformArgs:
 
 
 class LocalPlatform(pulumi.ComponentResource):
-    """Namespaces under `restricted` and default-deny, S3 with its bucket, a volume for MLflow's database."""
+    """Namespaces under `restricted` and default-deny, S3 with its buckets, a volume for MLflow's database."""
 
     outputs: PlatformOutputs
 
@@ -49,22 +50,32 @@ class LocalPlatform(pulumi.ComponentResource):
             platform=isolated(names.PLATFORM_NAMESPACE, self._child),
             models=isolated(names.MODELS_NAMESPACE, self._child),
         )
+        store = self._object_store(namespaces, args)
+        kafka = args.config.kafka
         self.outputs = PlatformOutputs(
             namespaces=namespaces,
-            models_bucket=self._object_store(namespaces, args),
+            models_bucket=store.models_bucket,
+            features_bucket=store.features_bucket,
+            predictions_bucket=store.predictions_bucket,
             mlflow_database=self._mlflow_database(namespaces, args.mlflow_database_size),
             exposure=Exposure(node_port=args.config.gateway_port, url=public_url(args.config)),
+            kafka=self._kafka(namespaces, kafka, args.images["kafka"]) if kafka.enabled else None,
         )
         self.register_outputs({"url": self.outputs.exposure.url})
 
-    def _object_store(self, namespaces: Namespaces, args: LocalPlatformArgs) -> Bucket:
+    def _object_store(self, namespaces: Namespaces, args: LocalPlatformArgs) -> ObjectStore:
         store_args = ObjectStoreArgs(
             namespaces=namespaces,
             image=args.images["object-store"],
             bootstrap_image=args.images["mlflow"],
             size=args.config.object_store_size,
         )
-        return ObjectStore(names.OBJECT_STORE, store_args, self._child).bucket
+        return ObjectStore(names.OBJECT_STORE, store_args, self._child)
+
+    def _kafka(self, namespaces: Namespaces, config: KafkaConfig, image: str) -> Kafka:
+        return KafkaBroker(
+            names.KAFKA, KafkaBrokerArgs(config=config, image=image, namespaces=namespaces), self._child
+        ).kafka
 
     def _mlflow_database(self, namespaces: Namespaces, size: str) -> MlflowDatabase:
         labels = {names.LABEL_NAME: names.MLFLOW}

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pulumi
 
     from infra.config.accelerators import Placement
-    from infra.config.models import RealtimeModelConfig, ReleaseConfig, ResourcesConfig
+    from infra.config.models import RealtimeModelConfig, ReleaseConfig
+    from infra.config.workload import ResourcesConfig
     from infra.registry.reference import ResolvedModel
 
 HTTP = "http"

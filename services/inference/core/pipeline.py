@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import numpy as np
-
 from services.inference.core.batcher import Batcher, Work, model_threads
 from services.inference.core.errors import DeadlineExceeded, InferenceError, PredictionFailed, Unavailable
 from services.inference.core.pace import Pace
+from services.inference.core.scoring import score
 from services.inference.core.types import Response
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from services.inference.core.codec import Codec
     from services.inference.core.runtime import Runtime
     from services.inference.core.schema import ModelInfo
+    from services.inference.core.scoring import Scored
     from services.inference.core.types import Outputs, Parameters, Request, Rows
 
 In = TypeVar("In")
@@ -63,6 +63,9 @@ class Pipeline:
         self._runtime = runtime
         on_cpu = runtime.metadata.device == "cpu"
         self._limits = replace(limits, lanes=runtime.metadata.lanes, inline=on_cpu)
+        self.step_rows = limits.max_rows
+        """Rows that `infer_many` gives to the model at once: what was asked for, whatever warm-up has measured, so that
+        the same rows are answered alike on another day."""
         self._pace = Pace()
         self._threads = model_threads(runtime.metadata.lanes)
         self._made: Batcher | None = None
@@ -170,20 +173,14 @@ class Pipeline:
         if work is not None:
             self.batcher.cancel(work)
 
-    def infer_many(self, batches: Iterable[Rows]) -> Iterator[Response]:
-        """Answer batches in order, one at a time and lazily: a batch job holds one in memory.
+    def infer_many(self, batches: Iterable[Rows]) -> Iterator[Scored]:
+        """Score batches of unchecked rows in order, one at a time and lazily: a batch job holds one in memory.
 
-        It blocks, and predicts on the caller's thread; batches may have any number of rows.
+        It blocks, and predicts on the caller's thread; batches may have any number of rows. A row that cannot be
+        scored takes no other with it: it is among the batch's `refused`, with its error.
         """
-        for number, rows in enumerate(batches):
-            started = time.perf_counter()
-            step = self._limits.max_rows
-            parts = [
-                self._runtime.predict(self._runtime.transform(rows[at : at + step]), ())
-                for at in range(0, len(rows), step)
-            ]
-            outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
-            yield Response(id=str(number), outputs=outputs, rows=len(rows), seconds=time.perf_counter() - started)
+        for rows in batches:
+            yield score(rows, self.info.metadata.schema, self._runtime, self.step_rows)
 
     def run(self, rows: Rows, parameters: Parameters) -> Outputs:
         """Transform and predict on the caller's thread, past the batcher; any number of rows up to a batch's."""

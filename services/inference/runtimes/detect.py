@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 def import_framework(artifact: Artifact) -> None:
     """Import what will load the model, where the files tell."""
-    if (artifact.directory / CONFIG).is_file():
+    config = artifact.directory / CONFIG
+    if is_python_model(config):
+        return  # it imports what it needs
+    if config.is_file():
         importlib.import_module("torch")
     elif (artifact.directory / FILE).is_file():
         flavors = read_mlmodel(artifact.directory).flavors

@@ -131,6 +131,6 @@ def test_a_batch_job_gets_the_answers_that_single_rows_get_whatever_the_batches(
     first = next(answers)
     assert taken == [1], "a batch job holds one batch at a time"
     found = [first, *answers]
-    assert [response.rows for response in found] == [1, 29, 10]
-    given = np.concatenate([response.outputs["probability"] for response in found])
+    assert [len(scored.kept) for scored in found] == [1, 29, 10]
+    given = np.concatenate([scored.outputs["probability"] for scored in found])
     assert given.tolist() == pytest.approx([row["probability"] for row in golden], abs=1e-6)

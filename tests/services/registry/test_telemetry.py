@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services import contract
 from services.contract import Metric
+from services.inference.adapters.stream.metrics import StreamMetrics
 from services.inference.adapters.telemetry import metrics as module
 from services.inference.adapters.telemetry.metrics import Metrics, Rate
 from services.inference.core.catalog import ModelSpec
@@ -46,6 +47,10 @@ def used():
     metrics.loaded(spec, "1", 2.0, 100)
     metrics.load_failed(spec)
     metrics.evicted(spec, "1")
+    stream = StreamMetrics("fraud", "r", metrics.registry)
+    stream.committed(3, {"MalformedBody": 1}, 0.01, 0.1)
+    stream.aborted()
+    stream.lag(0, 7)
     return metrics
 
 

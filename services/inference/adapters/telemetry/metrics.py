@@ -37,7 +37,7 @@ class Metrics:
 
     def __init__(self, model: str, release: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nothing reads
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._model, self._release = model, release
         names = ("model", "release")
@@ -165,7 +165,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Text of all metrics, for a scraper."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 class Rate:

@@ -1,0 +1,75 @@
+"""Combinations of a stream model's keys, and of the stack's topics, that would not do what they say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infra.config.base import PROJECT, Refused
+from infra.config.problems import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.config.stack import StackConfig
+    from infra.config.streaming import StreamModelConfig
+
+BROKERS = 1
+"""Of the local platform."""
+
+
+def stream_refusals(config: StackConfig) -> list[str]:
+    """One line for each; they need the whole stack: its topics, its platform, its add-ons."""
+    streams = {name: model for name, model in config.models.items() if model.kind == "stream"}
+    lines = [
+        f"{PROJECT}:models.{name}.{each.key}: {shown(each.value)} → {each.rule} → {each.remedy}"
+        for name, model in streams.items()
+        for each in [*_topics(model, config), *_scaling(model, config)]
+    ]
+    if (streams or config.topics) and not config.platform.kafka.enabled:
+        key = f'models.{next(iter(streams))}.kind: "stream"' if streams else "topics: set"
+        lines.append(f"{PROJECT}:{key} → needs Kafka on the platform → set {PROJECT}:platform.kafka.enabled")
+    for name, topic in config.topics.items():
+        if topic.replication > BROKERS:
+            lines.append(
+                f"{PROJECT}:topics.{name}.replication: {topic.replication} → a copy is on a broker of its own, and the "
+                f"platform has {BROKERS} → lower it"
+            )
+    groups: dict[str, str] = {}
+    for name, model in streams.items():
+        other = groups.setdefault(model.group or name, name)
+        if other != name:
+            lines.append(
+                f"{PROJECT}:models.{name}.group: {shown(model.group)} → {other} has it, and they would share the "
+                "messages → name another"
+            )
+    return lines
+
+
+def _topics(model: StreamModelConfig, config: StackConfig) -> Iterator[Refused]:
+    for key, topic in (("input", model.input), ("output", model.output), ("deadLetter", model.dead_letter)):
+        if topic not in config.topics:
+            known = ", ".join(sorted(config.topics)) or "none"
+            yield Refused(key, topic, f"a topic of the stack ({known})", f"declare it: {PROJECT}:topics.{topic}")
+    if len({model.input, model.output, model.dead_letter}) < 3:  # noqa: PLR2004  # there are three
+        yield Refused("output", model.output, "a stream that reads what it writes never ends", "name three topics")
+
+
+def _scaling(model: StreamModelConfig, config: StackConfig) -> Iterator[Refused]:
+    scaling = model.scaling
+    if scaling.max is not None and scaling.max < scaling.min:
+        yield Refused("scaling.max", scaling.max, f"at least scaling.min, {scaling.min}", "raise it, or lower min")
+    if scaling.automatic and not config.addons.keda.enabled:
+        yield Refused(
+            "scaling.max", scaling.max, "workers follow their lag by the keda add-on",
+            f"set {PROJECT}:addons.keda.enabled, or drop max",
+        )  # fmt: skip
+    topic = config.topics.get(model.input)
+    most = max(scaling.max or 0, scaling.min)
+    if topic is not None and most > topic.partitions:
+        key = "scaling.max" if scaling.max is not None and scaling.max >= scaling.min else "scaling.min"
+        yield Refused(
+            key, most, f"no more than {model.input} has partitions, {topic.partitions}: others would idle",
+            f"lower it, or raise {PROJECT}:topics.{model.input}.partitions",
+        )  # fmt: skip
+    if "lag" in scaling.model_fields_set and not scaling.automatic:
+        yield Refused("scaling.lag", scaling.lag, "is how workers follow the load", "set `max` above `min`")

@@ -1,0 +1,180 @@
+"""Manifests of a batch model: what runs when its schedule says. Pure data, no resources."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulumi
+
+from infra import names
+from infra.k8s import network, workloads
+from infra.k8s.quantities import cores
+from services.contract import BATCH_MODULE, FINAL_EXIT_CODES, Env
+
+if TYPE_CHECKING:
+    from infra.config.batch import BatchModelConfig
+    from infra.k8s.manifest import Manifest
+    from infra.outputs import Bucket, Mlflow, PlatformOutputs
+    from infra.registry.reference import ResolvedModel
+
+CACHE = "/cache"
+"""Where the job keeps the artifact, and the parts that it writes."""
+
+CONTAINER = "batch"
+
+GRACE_SECONDS = 30
+"""Finished parts are recorded already: a job that is told to stop has nothing to save."""
+
+STARTING_SECONDS = 3600
+"""A run that could not begin for so long, because the one before still ran, is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """All that the manifests of a batch model depend on."""
+
+    model: str
+    config: BatchModelConfig
+    resolved: ResolvedModel
+    image: str
+    platform: PlatformOutputs
+    mlflow: Mlflow
+
+    @property
+    def name(self) -> str:
+        """Name of each of the model's objects."""
+        return names.batch_job(self.model)
+
+    @property
+    def namespace(self) -> pulumi.Input[str]:
+        """Where they are."""
+        return self.platform.namespaces.models
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of its pods."""
+        return {
+            names.LABEL_NAME: self.model,
+            names.LABEL_MODEL: self.model,
+            names.LABEL_OBJECT_STORE_CLIENT: "true",
+        }
+
+
+def environment(spec: JobSpec) -> dict[str, pulumi.Input[str]]:
+    """Variables of the job's container; version and digest among them, so that a diff shows both."""
+    config, resolved = spec.config, spec.resolved
+    contract: dict[str, pulumi.Input[str]] = {
+        Env.MODEL_NAME: spec.model,
+        Env.MODEL_URI: resolved.uri,
+        Env.MODEL_DIGEST: resolved.digest,
+        Env.MODEL_VERSION: resolved.version,
+        Env.CACHE_DIR: CACHE,
+        Env.TORCH_THREADS: str(max(1, math.floor(cores(config.resources.cpu_limit)))),
+        Env.MLFLOW_TRACKING_URI: spec.mlflow.url,
+        Env.MLFLOW_DIRECT_DOWNLOAD: "false",
+        Env.BATCH_INPUT: _address(spec.platform, config.input),
+        Env.BATCH_OUTPUT: _address(spec.platform, config.output),
+        Env.BATCH_QUARANTINE_SHARE: f"{config.quarantine_share:g}",
+        Env.BATCH_PART_ROWS: str(config.part_rows),
+        Env.BATCH_DAY: config.day,
+        Env.BATCH_TIMEZONE: config.timezone,
+        "AWS_DEFAULT_REGION": spec.platform.features_bucket.region,
+        "HOME": workloads.SCRATCH,
+    }
+    if config.passthrough is not None:
+        contract[Env.BATCH_PASSTHROUGH] = ",".join(config.passthrough) or "-"
+    if spec.platform.features_bucket.endpoint is not None:
+        contract[Env.S3_ENDPOINT_URL] = spec.platform.features_bucket.endpoint
+    return {**contract, **config.env}
+
+
+def _address(platform: PlatformOutputs, path: str) -> pulumi.Output[str]:
+    role, _, below = path.partition("/")
+    buckets: dict[str, Bucket] = {"features": platform.features_bucket, "predictions": platform.predictions_bucket}
+    return pulumi.Output.concat("s3://", buckets[role].name, "/", below)
+
+
+def cron_job(spec: JobSpec, account: pulumi.Input[str]) -> Manifest:
+    """The CronJob. What another try would meet again ends the run at once, by its exit code."""
+    config = spec.config
+    schedule: Manifest = {
+        "schedule": config.schedule,
+        "timeZone": config.timezone,
+        "suspend": config.suspend,
+        "startingDeadlineSeconds": STARTING_SECONDS,
+        "successfulJobsHistoryLimit": config.history.succeeded,
+        "failedJobsHistoryLimit": config.history.failed,
+    }
+    job: Manifest = {
+        "activeDeadlineSeconds": config.deadline_seconds,
+        "backoffLimit": config.retries,
+        "podFailurePolicy": {
+            "rules": [
+                # A pod that its node evicts has not failed.
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(FINAL_EXIT_CODES)},
+                },
+            ]
+        },
+    }
+    return workloads.cron_job(spec.name, spec.namespace, _pod(spec, account), schedule, job)
+
+
+def network_policy(spec: JobSpec) -> Manifest:
+    """Its pods may fetch artifacts from the registry; the way to S3 is the platform's to allow. Nobody asks them."""
+    mlflow = network.namespace_peer(spec.platform.namespaces.platform, {names.LABEL_NAME: names.MLFLOW})
+    return network.allow(
+        spec.name, spec.namespace, spec.labels, egress=[network.flow("to", [mlflow], [spec.mlflow.port])]
+    )
+
+
+def _pod(spec: JobSpec, account: pulumi.Input[str]) -> workloads.Pod:
+    placement = spec.config.resources.placement
+    nodes: Manifest = (
+        {}
+        if placement is None
+        else {
+            "nodeSelector": dict(placement.node_selector),
+            "tolerations": [dict(each) for each in placement.tolerations],
+        }
+    )
+    return workloads.Pod(
+        labels=spec.labels,
+        annotations={
+            names.ANNOTATION_MODEL_SOURCE: spec.resolved.reference,
+            names.ANNOTATION_MODEL_VERSION: spec.resolved.version,
+            names.ANNOTATION_MODEL_DIGEST: spec.resolved.digest,
+        },
+        containers=[_container(spec)],
+        volumes={"cache": {"emptyDir": {"sizeLimit": "20Gi"}}, "scratch": {"emptyDir": {"sizeLimit": "1Gi"}}},
+        service_account=account,
+        grace_seconds=GRACE_SECONDS,
+        extra=nodes,
+    )
+
+
+def _container(spec: JobSpec) -> Manifest:
+    limits = spec.config.resources
+    found = workloads.resources(limits.cpu, limits.cpu_limit, limits.memory)
+    if limits.placement is not None:
+        for kind in ("requests", "limits"):
+            found[kind][limits.placement.resource] = str(limits.placement.count)
+    env = workloads.env(environment(spec))
+    # The Job's name tells when it was due.
+    due = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
+    env.append({"name": str(Env.BATCH_JOB_NAME), "valueFrom": due})
+    credentials = spec.platform.features_bucket.credentials
+    if credentials is not None:
+        env += workloads.secret_env(credentials, {key: key for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")})
+    return workloads.container(
+        CONTAINER,
+        spec.image,
+        found,
+        {"cache": CACHE, "scratch": workloads.SCRATCH},
+        command=["python", "-m", BATCH_MODULE],
+        env=env,
+    )

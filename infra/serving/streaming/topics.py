@@ -1,0 +1,145 @@
+"""The topics of a stack and who may use them, declared by a Job that may run again at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pulumi
+from pulumi import dynamic
+
+from infra import names
+from infra.config.base import PROJECT
+from infra.k8s import workloads
+from infra.k8s.manifest import Manifest, declare, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.config.streaming import StreamModelConfig, TopicConfig
+    from infra.outputs import Kafka, Namespaces
+
+SCRIPT = Path(__file__).with_name("declare_topics.py")
+LIST = "topics.json"
+APPLY_SECONDS = 180
+"""For the Job, image start and retries included."""
+
+LABELS = {names.LABEL_NAME: names.TOPICS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicsArgs:
+    """What topics are declared from."""
+
+    topics: Mapping[str, TopicConfig]
+    streams: Mapping[str, StreamModelConfig]
+    """Whose rights are given."""
+    image: str
+    """Python with Kafka's client: the service's."""
+    kafka: Kafka
+    namespaces: Namespaces
+
+
+class PartitionsProvider(dynamic.ResourceProvider):
+    """Remembers how many partitions each topic was given, and refuses fewer: Kafka cannot, and the Job would fail."""
+
+    serialize_as_secret_always = False
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        """Remember."""
+        return dynamic.CreateResult(id_=names.TOPICS, outs=props)
+
+    def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
+        """Called by every preview. Raises where a topic would get fewer."""
+        before, after = olds["partitions"], news["partitions"]
+        shrunk = [
+            f"{PROJECT}:topics.{topic}.partitions: {int(after[topic])} → {int(before[topic])} there are, and Kafka "
+            f"takes none away: messages would go with them → set it to {int(before[topic])}, or name another topic"
+            for topic in sorted(before.keys() & after.keys())
+            if int(after[topic]) < int(before[topic])
+        ]
+        if shrunk:
+            raise ValueError("\n".join(shrunk))
+        return dynamic.DiffResult(changes=before != after)
+
+    def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
+        """Remember topics that left the stack file, too: they are still there."""
+        return dynamic.UpdateResult(outs={"partitions": {**olds["partitions"], **news["partitions"]}})
+
+
+class Partitions(dynamic.Resource, module="slipway", name="Partitions"):
+    """Partitions by topic."""
+
+    partitions: pulumi.Output[dict[str, int]]
+
+    def __init__(self, name: str, partitions: Mapping[str, int], opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(PartitionsProvider(), name, {"partitions": dict(partitions)}, opts)
+
+
+class Topics(pulumi.ComponentResource):
+    """Every topic as the stack file has it: made, or changed. None is ever deleted."""
+
+    applied: pulumi.Resource
+    """Topics and rights are there once this is."""
+
+    def __init__(self, name: str, args: TopicsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:serving:Topics", name, {}, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        namespace = args.namespaces.models
+        counted = Partitions(name, {topic: config.partitions for topic, config in args.topics.items()}, child)
+        files = {SCRIPT.name: SCRIPT.read_text(), LIST: topic_list(args)}
+        mounted = declare(name, workloads.config_map(names.TOPICS, namespace, LABELS, files), child)
+        # A Job cannot change: the provider replaces it, and the new one needs the old one's name.
+        options = pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[counted])
+        self.applied = declare(name, job(args, name_of(mounted), files), options)
+        self.register_outputs({})
+
+
+def topic_list(args: TopicsArgs) -> str:
+    """What the Job reads."""
+    topics = {
+        topic: {
+            "partitions": config.partitions,
+            "replication": config.replication,
+            "config": {**config.config, "retention.ms": str(config.retention_hours * 3_600_000)},
+        }
+        for topic, config in args.topics.items()
+    }
+    streams = {
+        name: {"read": stream.input, "write": [stream.output, stream.dead_letter], "group": stream.group or name}
+        for name, stream in args.streams.items()
+    }
+    return json.dumps({"user": args.kafka.user, "topics": topics, "streams": streams}, indent=1, sort_keys=True) + "\n"
+
+
+def job(args: TopicsArgs, files: pulumi.Input[str], contents: Mapping[str, str]) -> Manifest:
+    """The Job; another list or script is another Job."""
+    volumes: dict[str, Manifest] = {
+        "files": {"configMap": {"name": files}},
+        "scratch": {"emptyDir": {"sizeLimit": "64Mi"}},
+    }
+    mounts = {"files": "/files", "scratch": workloads.SCRATCH}
+    properties = []
+    if args.kafka.admin_credentials is not None:
+        volumes["admin"] = {"secret": {"secretName": args.kafka.admin_credentials}}
+        mounts["admin"] = "/admin"
+        properties = ["/admin/client.properties"]
+    container = workloads.container(
+        "topics",
+        args.image,
+        workloads.resources(cpu="100m", cpu_limit="1", memory="256Mi"),
+        mounts,
+        command=["python", f"/files/{SCRIPT.name}", args.kafka.bootstrap, f"/files/{LIST}", *properties],
+        env=workloads.env({"HOME": workloads.SCRATCH}),
+    )
+    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(contents.items())).encode())
+    pod = workloads.Pod(
+        labels={**LABELS, **args.kafka.client_labels},
+        containers=[container],
+        volumes=volumes,
+        annotations={names.ANNOTATION_CONFIG_DIGEST: digest.hexdigest()},
+    )
+    return workloads.job(names.TOPICS, args.namespaces.models, pod, APPLY_SECONDS)

@@ -1,0 +1,1 @@
+"""Batch jobs: parquet in, predictions out, all at once."""

@@ -1,0 +1,141 @@
+"""Parts scored on a Ray cluster: Ray Data hands them to actors that hold the model.
+
+An actor does with a part what a job alone does, and writes it to the output itself: what is committed are the same
+bytes, row for row, whoever scored them. Parts and their records are all that travels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from services.inference.adapters.batch.errors import BatchError, EngineFailed
+from services.inference.adapters.batch.parts import Work, score_part
+from services.inference.adapters.batch.stores import open_store
+from services.inference.adapters.batch.table import PartRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from services.inference.adapters.batch.inputs import Part
+    from services.inference.adapters.batch.job import Plan
+    from services.inference.adapters.batch.table import Job
+    from services.inference.core.pipeline import Pipeline
+
+ADDRESS = "RAY_ADDRESS"
+"""Ray's own variable: the cluster that the process is in. Without it one is started here, for this job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What an actor makes its `Work` of."""
+
+    load: Callable[[], Pipeline]
+    source: str
+    output: str
+    s3_endpoint_url: str | None
+    job: Job
+    schema: pa.Schema
+    passed: tuple[str, ...]
+    scratch: Path
+    parts: tuple[Part, ...]
+
+
+class Scorer:
+    """An actor's state: the model, loaded once."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._parts = shared.parts
+        self._work = Work(
+            pipeline=shared.load(),
+            source=open_store(shared.source, shared.s3_endpoint_url),
+            output=open_store(shared.output, shared.s3_endpoint_url),
+            job=shared.job,
+            schema=shared.schema,
+            passed=shared.passed,
+            scratch=shared.scratch,
+        )
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Part numbers → their records as JSON, or what was wrong with a part: an error would end the whole cluster."""
+        return {"told": [self._told(int(number)) for number in batch["number"]]}
+
+    def _told(self, number: int) -> str:
+        try:
+            return json.dumps({"record": asdict(score_part(self._work, self._parts[number]))})
+        except BatchError as error:
+            return json.dumps({"error": type(error).__name__, "message": str(error)})
+
+
+def score_on_ray(plan: Plan, load: Callable[[], Pipeline], workers: int, directory: Path) -> Iterator[PartRecord]:
+    """Records of the parts that are left, in any order. Errors are `BatchError`; what was scored until then is kept."""
+    import ray  # noqa: PLC0415  # an extra
+
+    work = plan.work
+    shared = Shared(
+        load=load,
+        source=work.source.uri,
+        output=work.output.uri,
+        s3_endpoint_url=plan.s3_endpoint_url,
+        job=work.job,
+        schema=work.schema,
+        passed=work.passed,
+        scratch=work.scratch,
+        parts=plan.parts,
+    )
+    with _cluster(workers, directory):
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        numbers = ray.data.from_items(
+            [{"number": part.number} for part in plan.todo], override_num_blocks=len(plan.todo)
+        )
+        told = numbers.map_batches(
+            Scorer,
+            fn_constructor_args=(shared,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(workers, len(plan.todo))),
+            num_cpus=1,
+        )
+        for row in told.iter_rows():
+            yield _record(json.loads(row["told"]), plan)
+
+
+def _record(told: dict[str, Any], plan: Plan) -> PartRecord:
+    if "error" in told:
+        known = {each.__name__: each for each in BatchError.__subclasses__()}
+        value, rule, remedy = told["message"].split(" → ", 2)
+        raise known.get(told["error"], EngineFailed)(value, rule, remedy)
+    record = PartRecord(**told["record"])
+    plan.work.advance(record.number, record.rows, record.refused, record.first_reason)
+    return record
+
+
+@contextmanager
+def _cluster(workers: int, directory: Path) -> Iterator[None]:
+    """The cluster that this process is in, or one on this machine that ends with the job."""
+    import ray  # noqa: PLC0415
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    own = not os.environ.get(ADDRESS)
+    chosen: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if own:
+        chosen |= {"num_cpus": workers, "include_dashboard": False, "_temp_dir": str(directory)}
+    try:
+        ray.init(**chosen)
+        yield
+    except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
+        raise EngineFailed(
+            f"Ray: {' '.join(str(error).split())[:200]}", "its cluster stays up", f"look at the cluster of {ADDRESS}"
+        ) from error
+    finally:
+        ray.shutdown()
+        if own:
+            shutil.rmtree(directory, ignore_errors=True)  # sockets and logs of the cluster that has ended

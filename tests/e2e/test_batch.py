@@ -1,0 +1,136 @@
+"""A night on the cluster: a batch model deployed, its job run once, its table read back."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import subprocess
+import time
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from botocore.config import Config
+
+from infra import names
+from tests.cluster.conftest import free_port
+from tests.e2e.conftest import CLUSTER
+from tools.cluster import lifecycle
+from tools.toolchain.build import binary
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+MODEL = "nightly"
+
+
+@pytest.fixture(scope="module")
+def nightly(site):
+    """The model deployed beside the others; the stack file as it was in the end."""
+    original = site.stack_file.read_text()
+
+    def add(config):
+        config["slipway:models"][MODEL] = {
+            "kind": "batch",
+            "model": "models:/breast-cancer/1",
+            "input": "features/patients",
+            "output": "predictions/patients",
+            "schedule": "0 2 1 1 *",
+            "passthrough": ["id"],
+            "quarantineShare": 0.1,
+            "resources": {"cpu": "100m", "memory": "1500Mi"},
+        }
+
+    try:
+        site.edit(add)
+        site.slipway("up")
+        yield MODEL
+    finally:
+        site.stack_file.write_text(original)
+    site.pulumi("up", "--yes", "--skip-preview")
+    site.pulumi("preview", "--expect-no-changes")
+
+
+@contextlib.contextmanager
+def forwarded(service, port):
+    """A port of this machine that leads to a Service of the platform."""
+    layout, local = lifecycle.load(CLUSTER), free_port()
+    command = [
+        str(binary("kubectl")), f"--kubeconfig={layout.kubeconfig}", "port-forward",
+        "--namespace", names.PLATFORM_NAMESPACE, f"service/{service}", f"{local}:{port}",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
+        try:
+            assert "Forwarding from" in forward.stdout.readline()
+            yield f"http://127.0.0.1:{local}"
+        finally:
+            forward.terminate()
+
+
+@pytest.fixture(scope="module")
+def s3(site, nightly):
+    """The platform's S3 with the job's own credentials."""
+    secret = json.loads(
+        site.kubectl("get", "secret", "object-store-batch", "--namespace", names.MODELS_NAMESPACE, "-o", "json")
+    )["data"]
+    key = {name: base64.b64decode(value).decode() for name, value in secret.items()}
+    with forwarded(names.OBJECT_STORE, 7070) as endpoint:
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=key["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=key["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        yield client
+        client.close()
+
+
+def read(s3, key):
+    return s3.get_object(Bucket=names.PREDICTIONS_BUCKET, Key=f"patients/{key}")["Body"].read()
+
+
+def test_a_run_of_the_schedule_scores_the_table_and_commits_it(site, nightly, s3):
+    golden = site.artifact("1", "data/bundle/golden.json")["rows"]
+    rows = [{"id": at, **row["features"]} for at, row in enumerate(golden)]
+    rows.append({**rows[0], "id": len(golden), next(iter(golden[0]["features"])): None})
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), content)
+    s3.put_object(Bucket=names.FEATURES_BUCKET, Key="patients/one.parquet", Body=content.getvalue())
+
+    started = time.monotonic()
+    site.kubectl("create", "job", "tonight", f"--from=cronjob/{nightly}", "--namespace", names.MODELS_NAMESPACE)
+    wait = ["--for=condition=complete", "--namespace", names.MODELS_NAMESPACE, "job/tonight"]
+    site.kubectl("wait", "--timeout=300s", *wait, timeout=320)
+    site.figure("a batch job on the cluster, from its creation", time.monotonic() - started, "s")
+
+    manifest = json.loads(read(s3, "_manifest.json"))
+    scored = pa.concat_tables([pq.read_table(io.BytesIO(read(s3, part["key"]))) for part in manifest["parts"]])
+    assert scored["id"].to_pylist() == [at for at in range(len(rows)) if at < len(golden) or manifest["refused"] == 0]
+    assert scored["probability"].to_pylist()[: len(golden)] == pytest.approx(
+        [row["probability"] for row in golden], abs=1e-6
+    )
+    assert manifest["rows"] + manifest["refused"] == len(rows)
+    found = s3.list_objects_v2(Bucket=names.PREDICTIONS_BUCKET, Prefix="patients/")["Contents"]
+    parts = {f"patients/{part['key']}" for part in (*manifest["parts"], *manifest["quarantine"])}
+    assert {entry["Key"] for entry in found} == {"patients/_manifest.json", *parts}, "nothing else is left on S3"
+
+
+def test_the_job_has_no_way_to_the_artifacts_bucket(s3):
+    with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+        s3.list_objects_v2(Bucket=names.MODELS_BUCKET)
+
+
+def test_an_edit_of_the_schedule_previews_exactly_its_effect(site, nightly):
+    before = site.stack_file.read_text()
+    site.edit(lambda config: config["slipway:models"][MODEL].update(schedule="30 3 1 1 *"))
+    try:
+        assert site.preview_steps() == {
+            "kubernetes:batch/v1:CronJob nightly": "update",
+            "slipway:serving:BatchModel nightly": "update",
+        }
+    finally:
+        site.stack_file.write_text(before)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infra.config.evidence import EvidenceConfig
-    from infra.config.models import RealtimeModelConfig, ReleaseConfig, ResourcesConfig
+    from infra.config.models import RealtimeModelConfig, ReleaseConfig
+    from infra.config.workload import ResourcesConfig
     from infra.registry.reference import ResolvedModel
 
 

@@ -51,6 +51,7 @@ ANSWERS: dict[str, Callable[[str, dict[str, Any]], Answer]] = {
     "aws:msk/configuration:Configuration": lambda *_: {"latestRevision": 1},
     "aws:msk/serverlessCluster:ServerlessCluster": _kafka,
     "aws:rds/instance:Instance": _database,
+    "aws:s3/bucket:Bucket": lambda _, inputs: {"arn": f"arn:aws:s3:::{inputs['bucket']}"},
     "aws:sqs/queue:Queue": lambda name, _: {"url": f"https://sqs.{REGION}.test/{name}"},
 }
 """By type, where it tells more than an ARN."""
@@ -59,5 +60,6 @@ ANSWERS: dict[str, Callable[[str, dict[str, Any]], Answer]] = {
 def outputs(token: str, name: str, inputs: dict[str, Any]) -> Answer:
     """Outputs of a new resource."""
     service, kind = token.split(":")[1].partition("/")[0], token.rpartition(":")[2]
-    found = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{kind.lower()}/{name}"}
+    where = f":{ACCOUNT}" if service == "iam" else f"{REGION}:{ACCOUNT}"
+    found = {"arn": f"arn:aws:{service}:{where}:{kind.lower()}/{inputs.get('name', name)}"}
     return {**found, **ANSWERS.get(token, lambda *_: {})(name, inputs)}

@@ -63,7 +63,7 @@ KAFKA = "kafka"
 """The broker of the local platform: StatefulSet, Service, policies; prefix of its users' Secrets."""
 
 TOPICS = "topics"
-"""What declares topics and rights: Job, its script and list."""
+"""What declares topics and rights: Job and its list."""
 
 LABEL_KAFKA_CLIENT = "slipway.dev/kafka-client"
 """Pods with this label set to `true`, in the models' namespace, may reach the platform's Kafka."""
@@ -84,6 +84,9 @@ LABEL_MODEL = "slipway.dev/model"
 LABEL_RELEASE = "slipway.dev/release"
 LABEL_OBJECT_STORE_CLIENT = "slipway.dev/object-store-client"
 """Pods with this label set to `true`, in the platform's namespace or the models', may reach the platform's S3."""
+
+LABEL_IDENTITY = "slipway.dev/identity"
+"""Service account of pods that are somebody outside the cluster: network policies go by it."""
 
 ANNOTATION_CONFIG_DIGEST = "slipway.dev/config-digest"
 """Digest of the files that a pod reads at its start: a change of them rolls it."""

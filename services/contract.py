@@ -32,6 +32,9 @@ FINAL_EXIT_CODES = (1, 2, 3, 5)
 """Exit codes of a batch job that another try would meet again: a model that cannot be loaded, a wrong setting, an input
 that is refused, too many rows that cannot be scored."""
 
+TOPICS_MODULE = "services.inference.topics"
+"""What declares a stack's topics and the rights to them."""
+
 STORAGE_MODULE = "services.inference.storage"
 """What KServe runs as its storage initializer."""
 
@@ -110,6 +113,8 @@ class Env(StrEnum):
     """Inputs that are left out of it, by name, separated by commas."""
     KAFKA_PROPERTIES = "SLIPWAY_KAFKA_PROPERTIES"
     """File of librdkafka's properties, `key=value` lines, for what a broker asks of its clients; a mounted secret."""
+    KAFKA_IAM_REGION = "SLIPWAY_KAFKA_IAM_REGION"
+    """AWS region of an MSK cluster that clients sign in to by IAM, as who the pod is: no file of properties then."""
     STREAM_BROKERS = "SLIPWAY_STREAM_BROKERS"
     """Brokers that a stream worker starts from: `host:port`, separated by commas."""
     STREAM_INPUT = "SLIPWAY_STREAM_INPUT"

@@ -26,15 +26,16 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         images=config.images,
         exposure=platform.exposure,
         backends=platform.namespaces,
+        production=config.production,
     )
-    gateway = Istio("istio", istio_args).gateway
+    gateway = Istio("istio", istio_args, platform.within).gateway
     mlflow_args = MlflowServerArgs(
         config=config.addons.mlflow,
         image=config.images["mlflow"],
         platform=platform,
         gateway=gateway,
     )
-    mlflow = MlflowServer(names.MLFLOW, mlflow_args).mlflow
+    mlflow = MlflowServer(names.MLFLOW, mlflow_args, platform.within).mlflow
     monitoring = monitor(config, platform, gateway)
     keda = scale(config, platform, monitoring)
     return AddonOutputs(
@@ -58,11 +59,11 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
         namespaces=platform.namespaces,
         gateway=gateway,
     )
-    monitoring = Prometheus(names.PROMETHEUS, args).monitoring
+    monitoring = Prometheus(names.PROMETHEUS, args, platform.within).monitoring
     metrics_args = CustomMetricsArgs(
         image=config.images["prometheus-adapter"], monitoring=monitoring, namespaces=platform.namespaces
     )
-    CustomMetrics(names.PROMETHEUS_ADAPTER, metrics_args)
+    CustomMetrics(names.PROMETHEUS_ADAPTER, metrics_args, platform.within)
     return monitoring
 
 
@@ -76,8 +77,14 @@ def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring
         namespaces=platform.namespaces,
         monitoring=monitoring,
         kafka=platform.kafka,
+        access=platform.access,
+        lags={
+            model.group or name: model.input
+            for name, model in config.models.items()
+            if model.kind == "stream" and model.scaling.automatic
+        },
     )
-    return KedaScaler(names.KEDA, args).keda
+    return KedaScaler(names.KEDA, args, platform.within).keda
 
 
 def serve(config: StackConfig, platform: PlatformOutputs, mlflow: Mlflow, keda: Keda | None) -> Kserve | None:
@@ -92,7 +99,7 @@ def serve(config: StackConfig, platform: PlatformOutputs, mlflow: Mlflow, keda: 
         mlflow_url=mlflow.url,
         after=keda.kinds if keda else None,
     )
-    return KserveController(names.KSERVE, args).kserve
+    return KserveController(names.KSERVE, args, platform.within).kserve
 
 
 def _objective(model: str, slo: SloConfig) -> Objective:

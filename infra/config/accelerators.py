@@ -32,12 +32,24 @@ TAINT = {"key": WHOLE, "operator": "Exists", "effect": "NoSchedule"}
 """Toleration of the taint that keeps all else off GPU nodes."""
 
 
+@dataclass(frozen=True)
+class Instance:
+    """An EC2 instance type with GPUs."""
+
+    type: str
+    gpus: int
+    efa: bool = False
+    """Whether its network adapter lets GPUs of several machines talk past the kernel (EFA with GPUDirect RDMA)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Accelerator:
     """A GPU product."""
 
     memory_gb: int
     """As it is sold, in 10⁹ bytes."""
+    instances: tuple[Instance, ...]
+    """EC2 instance types that have it, the smallest first."""
     mig: Mapping[str, int] = field(default_factory=dict)
     """Profiles of NVIDIA's Multi-Instance GPU, and how many of each one GPU holds at most."""
 
@@ -45,18 +57,61 @@ class Accelerator:
 _EIGHTY_GB = {"1g.10gb": 7, "1g.20gb": 4, "2g.20gb": 3, "3g.40gb": 2, "4g.40gb": 1, "7g.80gb": 1}
 
 ACCELERATORS: Mapping[str, Accelerator] = {
-    "nvidia-t4": Accelerator(memory_gb=16),
-    "nvidia-l4": Accelerator(memory_gb=24),
-    "nvidia-a10g": Accelerator(memory_gb=24),
-    "nvidia-l40s": Accelerator(memory_gb=48),
+    "nvidia-t4": Accelerator(
+        memory_gb=16,
+        instances=(
+            Instance("g4dn.xlarge", 1),
+            Instance("g4dn.2xlarge", 1),
+            Instance("g4dn.4xlarge", 1),
+            Instance("g4dn.12xlarge", 4),
+        ),
+    ),
+    "nvidia-l4": Accelerator(
+        memory_gb=24,
+        instances=(
+            Instance("g6.xlarge", 1),
+            Instance("g6.2xlarge", 1),
+            Instance("g6.4xlarge", 1),
+            Instance("g6.12xlarge", 4),
+            Instance("g6.48xlarge", 8),
+        ),
+    ),
+    "nvidia-a10g": Accelerator(
+        memory_gb=24,
+        instances=(
+            Instance("g5.xlarge", 1),
+            Instance("g5.2xlarge", 1),
+            Instance("g5.4xlarge", 1),
+            Instance("g5.12xlarge", 4),
+            Instance("g5.48xlarge", 8),
+        ),
+    ),
+    "nvidia-l40s": Accelerator(
+        memory_gb=48,
+        instances=(
+            Instance("g6e.xlarge", 1),
+            Instance("g6e.2xlarge", 1),
+            Instance("g6e.4xlarge", 1),
+            Instance("g6e.12xlarge", 4),
+            Instance("g6e.48xlarge", 8),
+        ),
+    ),
     # Profiles: NVIDIA MIG user guide, "Supported MIG profiles".
     "nvidia-a100-40gb": Accelerator(
-        memory_gb=40, mig={"1g.5gb": 7, "1g.10gb": 4, "2g.10gb": 3, "3g.20gb": 2, "4g.20gb": 1, "7g.40gb": 1}
+        memory_gb=40,
+        instances=(Instance("p4d.24xlarge", 8, efa=True),),
+        mig={"1g.5gb": 7, "1g.10gb": 4, "2g.10gb": 3, "3g.20gb": 2, "4g.20gb": 1, "7g.40gb": 1},
     ),
-    "nvidia-a100-80gb": Accelerator(memory_gb=80, mig=_EIGHTY_GB),
-    "nvidia-h100": Accelerator(memory_gb=80, mig=_EIGHTY_GB),
+    "nvidia-a100-80gb": Accelerator(memory_gb=80, instances=(Instance("p4de.24xlarge", 8, efa=True),), mig=_EIGHTY_GB),
+    "nvidia-h100": Accelerator(
+        memory_gb=80,
+        instances=(Instance("p5.4xlarge", 1, efa=True), Instance("p5.48xlarge", 8, efa=True)),
+        mig=_EIGHTY_GB,
+    ),
     "nvidia-h200": Accelerator(
-        memory_gb=141, mig={"1g.18gb": 7, "1g.35gb": 4, "2g.35gb": 3, "3g.71gb": 2, "4g.71gb": 1, "7g.141gb": 1}
+        memory_gb=141,
+        instances=(Instance("p5en.48xlarge", 8, efa=True), Instance("p5e.48xlarge", 8, efa=True)),
+        mig={"1g.18gb": 7, "1g.35gb": 4, "2g.35gb": 3, "3g.71gb": 2, "4g.71gb": 1, "7g.141gb": 1},
     ),
 }
 """By the name that a stack file uses."""
@@ -107,6 +162,11 @@ def placement(accelerator: str, count: int, share: str | None = None) -> Placeme
         tolerations=(TAINT,),
         memory_gb=memory,
     )
+
+
+def instances(accelerator: str) -> tuple[Instance, ...]:
+    """EC2 instance types that have it, the smallest first. Raises the configuration's error for an unknown one."""
+    return ACCELERATORS[_known(accelerator)].instances
 
 
 def whole_gpus(accelerator: str, count: int, share: str | None) -> int:

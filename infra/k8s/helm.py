@@ -13,7 +13,7 @@ INSTALL_SECONDS = 300
 """Time for what a chart declares to become ready, image start included."""
 
 
-def release(
+def release(  # noqa: PLR0913 (what a release of Helm's is)
     resource: str,
     chart: str,
     namespace: pulumi.Input[str],
@@ -21,8 +21,13 @@ def release(
     *,
     name: str | None = None,
     values: Manifest | None = None,
+    repository: str | None = None,
+    version: str | None = None,
 ) -> pulumi.CustomResource:
-    """Installs the chart in a directory under a name, which is the resource's unless said."""
+    """Installs a chart under a name, which is the resource's unless said.
+
+    The chart is a directory, an `oci://` address, or the name of one in a repository; the last two have a version.
+    """
     fields: Manifest = {
         "name": name or resource,
         "chart": chart,
@@ -35,4 +40,8 @@ def release(
     }
     if values is not None:
         fields["values"] = values
+    if version is not None:
+        fields["version"] = version
+    if repository is not None:
+        fields["repositoryOpts"] = {"repo": repository}
     return ProviderResource("helm.sh/v3:Release", resource, fields, opts)

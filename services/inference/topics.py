@@ -1,15 +1,12 @@
-"""Runs inside the cluster, in the service's image: makes Kafka's topics and rights what a list says.
+"""Makes Kafka's topics and rights what a list says: `python -m services.inference.topics BOOTSTRAP FILE`.
 
-Standard library and confluent_kafka only, no import from this repository: the file is mounted as it is. Every step may
-run again on what an earlier run left; nothing is ever deleted.
+Every step may run again on what an earlier run left; nothing is ever deleted. How to sign in is said as to the service.
 
     1. Topics that are not there are made.
     2. Partitions are added where there are fewer than the list says; where there are more, it ends with an error.
     3. Settings become the list's.
-    4. Each stream's rights are given to its user: read its input and group, write its output and dead letters, use
-       transactions of its name.
-
-Arguments: bootstrap servers, the list (JSON), and optionally a file of the client's properties.
+    4. Where the list names a user, it gets the rights of each stream: read its input and group, write its output and
+       dead letters, use transactions of its name.
 """
 
 from __future__ import annotations
@@ -33,6 +30,8 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+
+from services.inference.settings import KafkaSettings
 
 SECONDS = 30.0
 
@@ -111,15 +110,13 @@ def allow(admin: AdminClient, user: str, streams: dict[str, Any]) -> None:
         settled(admin.create_acls(rights, request_timeout=SECONDS))
 
 
-def main(bootstrap: str, file: str, properties: str | None = None) -> None:
+def main(bootstrap: str, file: str) -> None:
     """The four steps of the module's docstring."""
-    lines = Path(properties).read_text().splitlines() if properties else []
-    client = dict(line.split("=", 1) for line in lines if line)
     wanted = json.loads(Path(file).read_text())
-    admin = AdminClient({**client, "bootstrap.servers": bootstrap})
+    admin = AdminClient({**KafkaSettings().kafka(), "bootstrap.servers": bootstrap})
     try:
         declare(admin, wanted["topics"])
-        if properties:  # brokers without users have no rights to give
+        if wanted["user"]:
             allow(admin, wanted["user"], wanted["streams"])
     except KafkaException as error:
         raise SystemExit(f"{bootstrap}: {error.args[0]}") from error

@@ -1,0 +1,1 @@
+"""AWS: what an environment stands on in an account of one's own."""

@@ -1,0 +1,178 @@
+"""A preview as Markdown for a pull request: what changes for callers first, then what it takes, then the rest. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from tools.previews import cost
+from tools.previews.plan import REPLACING, SAME, Plan, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+REALTIME_MODEL = "slipway:serving:RealtimeModel"
+
+MARK = "<!-- slipway preview {stack} -->"
+"""By which the workflow finds its own comment again."""
+
+MOST_ROWS = 60
+"""Of the table of all changes: a comment has an end, and so has patience."""
+
+
+def comment(plan: Plan, quota: Mapping[str, int]) -> str:
+    """The comment. `quota` is GPUs by accelerator that the platform has at most."""
+    changing = [step for step in plan.changing if not step.type.startswith("pulumi:")]
+    parts = [MARK.format(stack=plan.stack), f"## `{plan.stack}`: {_summary(plan, changing)}"]
+    sections = (
+        ("Replaced", _replacements(plan)),
+        ("Problems", _complaints(plan)),
+        ("Traffic", _traffic(plan)),
+        ("Releases", _releases(plan)),
+        ("GPUs at the peak of the update", _gpus(plan, quota)),
+        ("Cost a month", _cost(plan)),
+        ("Everything that changes", _everything(changing)),
+    )
+    for title, lines in sections:
+        found = list(lines)
+        if found:
+            parts += ["", f"### {title}", *found]
+    return "\n".join(parts) + "\n"
+
+
+def _summary(plan: Plan, changing: list[Step]) -> str:
+    if any(severity == "error" for severity, _ in plan.complaints):
+        return "the preview failed"
+    if not changing:
+        return "nothing changes"
+    counts = Counter(
+        "replace" if step.op in REPLACING else step.op for step in changing if step.op != "delete-replaced"
+    )
+    return ", ".join(f"{count} to {op}" for op, count in sorted(counts.items()))
+
+
+def _replacements(plan: Plan) -> Iterator[str]:
+    for step in plan.changing:
+        if step.op == "replace":
+            why = ", ".join(step.changed) or "its inputs"
+            yield f"- 🔴 **{step.kind} `{step.name}` is deleted and made anew**: {why}"
+
+
+def _complaints(plan: Plan) -> Iterator[str]:
+    for severity, message in plan.complaints:
+        first, *rest = message.splitlines()
+        yield f"- {'🔴' if severity == 'error' else '🟡'} {first}" + "".join(
+            f"\n  {line}" for line in rest if line.strip()
+        )
+
+
+def _traffic(plan: Plan) -> Iterator[str]:
+    rows = []
+    for step in plan.of(REALTIME_MODEL):
+        before, after = ((state or {}).get("traffic") or {} for state in (step.before, step.after))
+        if before != after:
+            rows.append(f"| {step.name} | {_weights(before)} | {_weights(after)} |")
+    if rows:
+        yield from ("", "| model | before | after |", "|---|---|---|", *rows)
+
+
+def _weights(traffic: Mapping[str, Any]) -> str:
+    return ", ".join(f"{release} {weight:g}%" for release, weight in traffic.items() if weight) or "–"
+
+
+def _releases(plan: Plan) -> Iterator[str]:
+    for step in plan.of(REALTIME_MODEL):
+        before, after = ((state or {}).get("releases") or {} for state in (step.before, step.after))
+        for release in sorted({*before, *after}):
+            old, new = before.get(release), after.get(release)
+            name = f"`{step.name}` {release}"
+            if old is None and new is not None:
+                yield f"- added {name}: {_serves(new)}{_evidence(new)}"
+            elif new is None and old is not None:
+                yield f"- removed {name}: {_serves(old)}"
+            elif old is not None and new is not None and _serves(old) != _serves(new):
+                yield f"- changed {name}: {_serves(old)} → {_serves(new)}{_evidence(new)}"
+
+
+def _serves(release: Mapping[str, Any]) -> str:
+    return f"{release.get('uri')} ({str(release.get('digest', ''))[:19]}…)"
+
+
+def _evidence(release: Mapping[str, Any]) -> str:
+    found = release.get("evidence")
+    if not found:
+        return ", **without evidence**"
+    document = found.get("document") or {}
+    holdout = document.get("holdout") or {}
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(holdout.items()) if isinstance(value, float))
+    return f", evidence of {document.get('evaluatedAt', 'an unknown time')}" + (f": {figures}" if figures else "")
+
+
+def _gpus(plan: Plan, quota: Mapping[str, int]) -> Iterator[str]:
+    """While an update runs, what comes is there before what goes: the sum of both, and a replica more of each."""
+    before, peak, after = Counter[str](), Counter[str](), Counter[str]()
+    for step in plan.of(REALTIME_MODEL):
+        old, new = _demands(step.before), _demands(step.after)
+        before.update({kind: count for _, kind, count in old.values()})
+        for release in {*old, *new}:
+            for found, total in ((old, before), (new, after)):
+                if release in found:
+                    _, kind, count = found[release]
+                    total[kind] += count if total is after else 0
+            kind = (new.get(release) or old[release])[1]
+            peak[kind] += max(found[release][0] for found in (old, new) if release in found)
+    if not peak:
+        return
+    yield from ("", "| GPU | now | peak | then | quota |", "|---|---:|---:|---:|---:|")
+    for kind in sorted(peak):
+        most = quota.get(kind, 0)
+        mark = "🔴 " if peak[kind] > most else ""
+        yield f"| {kind} | {before[kind]} | {mark}{peak[kind]} | {after[kind]} | {most} |"
+
+
+def _demands(state: Mapping[str, Any] | None) -> dict[str, tuple[int, str, int]]:
+    """By release: GPUs with every replica and one more, which kind, GPUs with every replica."""
+    if state is None:
+        return {}
+    most = max(int((state.get("scaling") or {}).get("max") or 1), 1)
+    found = {}
+    for release, described in (state.get("releases") or {}).items():
+        gpus = described.get("gpus")
+        if gpus:
+            found[release] = (gpus["count"] * (most + 1), gpus["accelerator"], gpus["count"] * most)
+    return found
+
+
+def _cost(plan: Plan) -> Iterator[str]:
+    states = [
+        (step.type, step.before, step.after)
+        for step in plan.steps
+        if step.op not in {"delete-replaced", "create-replacement"}
+    ]
+    before = cost.monthly((type_, old) for type_, old, _ in states if old is not None)
+    after = cost.monthly((type_, new) for type_, _, new in states if new is not None)
+    if not (before.most or after.most):
+        return
+    listed = cost.prices()
+    yield ""
+    yield "| | before | after |"
+    yield "|---|---:|---:|"
+    yield f"| what always runs | {before.least:,.0f} | {after.least:,.0f} {listed['currency']} |"
+    yield f"| with every pool at its largest | {before.most:,.0f} | {after.most:,.0f} {listed['currency']} |"
+    yield ""
+    yield f"On-demand prices of {listed['region']}, {listed['taken']}; traffic, requests and stored objects are left out."
+    if after.unpriced:
+        yield f"Not priced: {', '.join(sorted(after.unpriced))}."
+
+
+def _everything(changing: list[Step]) -> Iterator[str]:
+    shown = [step for step in changing if step.op not in {"delete-replaced", "create-replacement", *SAME}]
+    if not shown:
+        return
+    yield from ("", "<details><summary>resources</summary>", "", "| | resource | what |", "|---|---|---|")
+    for step in shown[:MOST_ROWS]:
+        op = "🔴 replace" if step.op == "replace" else step.op
+        yield f"| {op} | {step.kind} `{step.name}` | {', '.join(step.changed[:6])} |"
+    if len(shown) > MOST_ROWS:
+        yield f"| … | {len(shown) - MOST_ROWS} more | `pulumi preview --diff` shows them |"
+    yield from ("", "</details>")

@@ -19,7 +19,7 @@ from infra.certificate import ServingCertificate
 from infra.k8s import helm, network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of
 from infra.outputs import Kserve, Namespaces
-from services.contract import Env
+from services.contract import STORAGE_MODULE, Env
 
 if TYPE_CHECKING:
     from infra.config.addons import KserveConfig
@@ -142,7 +142,7 @@ def storage_container(image: str, mlflow_url: pulumi.Input[str]) -> Manifest:
         image,
         workloads.resources(cpu="100m", cpu_limit="1", memory="512Mi"),
         {},
-        command=["python", "-m", "services.inference.storage"],
+        command=["python", "-m", STORAGE_MODULE],
         env=workloads.env({Env.MLFLOW_TRACKING_URI: mlflow_url, Env.MLFLOW_DIRECT_DOWNLOAD: "false"}),
     )
     # KServe adds arguments and mount; an empty list of its own would be one more.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infra.evidence.seal import Reading
@@ -45,6 +45,17 @@ class ResolvedModel:
     def pinned(self) -> bool:
         """Whether the stack file names the version itself, and no alias that can move."""
         return self.reference == self.uri
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as components of every kind tell it, for previews and policies."""
+        return {
+            "reference": self.reference,
+            "pinned": self.pinned,
+            "uri": self.uri,
+            "version": self.version,
+            "digest": self.digest,
+            "evidence": None if self.evidence is None else self.evidence.plain(),
+        }
 
 
 def parse_reference(text: str) -> Reference:

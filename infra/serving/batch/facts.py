@@ -25,16 +25,6 @@ def inputs(
         "input": config.input,
         "output": config.output,
         "engine": config.engine,
-        "releases": {
-            RELEASE: {
-                "reference": resolved.reference,
-                "pinned": resolved.pinned,
-                "uri": resolved.uri,
-                "version": resolved.version,
-                "digest": resolved.digest,
-                "memoryBytes": nbytes(config.resources.memory),
-                "evidence": None if resolved.evidence is None else resolved.evidence.plain(),
-            }
-        },
+        "releases": {RELEASE: {**resolved.plain(), "memoryBytes": nbytes(config.resources.memory)}},
         "gate": {**gate.model_dump(mode="json", by_alias=True), "production": production},
     }

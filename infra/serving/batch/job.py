@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.k8s import network, workloads
+from infra.k8s import network, placement, workloads
 from infra.k8s.quantities import cores
 from services.contract import BATCH_MODULE, FINAL_EXIT_CODES, Env
 
@@ -133,15 +133,6 @@ def network_policy(spec: JobSpec) -> Manifest:
 
 
 def _pod(spec: JobSpec, account: pulumi.Input[str]) -> workloads.Pod:
-    placement = spec.config.resources.placement
-    nodes: Manifest = (
-        {}
-        if placement is None
-        else {
-            "nodeSelector": dict(placement.node_selector),
-            "tolerations": [dict(each) for each in placement.tolerations],
-        }
-    )
     return workloads.Pod(
         labels=spec.labels,
         annotations={
@@ -153,16 +144,11 @@ def _pod(spec: JobSpec, account: pulumi.Input[str]) -> workloads.Pod:
         volumes={"cache": {"emptyDir": {"sizeLimit": "20Gi"}}, "scratch": {"emptyDir": {"sizeLimit": "1Gi"}}},
         service_account=account,
         grace_seconds=GRACE_SECONDS,
-        extra=nodes,
+        extra=placement.nodes(spec.config.resources.placement),
     )
 
 
 def _container(spec: JobSpec) -> Manifest:
-    limits = spec.config.resources
-    found = workloads.resources(limits.cpu, limits.cpu_limit, limits.memory)
-    if limits.placement is not None:
-        for kind in ("requests", "limits"):
-            found[kind][limits.placement.resource] = str(limits.placement.count)
     env = workloads.env(environment(spec))
     # The Job's name tells when it was due.
     due = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
@@ -173,7 +159,7 @@ def _container(spec: JobSpec) -> Manifest:
     return workloads.container(
         CONTAINER,
         spec.image,
-        found,
+        placement.resources(spec.config.resources),
         {"cache": CACHE, "scratch": workloads.SCRATCH},
         command=["python", "-m", BATCH_MODULE],
         env=env,

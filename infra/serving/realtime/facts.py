@@ -45,13 +45,4 @@ def _gpus(resources: ResourcesConfig) -> dict[str, Any] | None:
 
 
 def _release(config: ReleaseConfig, resolved: ResolvedModel) -> dict[str, Any]:
-    return {
-        "reference": resolved.reference,
-        "pinned": resolved.pinned,
-        "uri": resolved.uri,
-        "version": resolved.version,
-        "digest": resolved.digest,
-        "memoryBytes": nbytes(config.resources.memory),
-        "gpus": _gpus(config.resources),
-        "evidence": None if resolved.evidence is None else resolved.evidence.plain(),
-    }
+    return {**resolved.plain(), "memoryBytes": nbytes(config.resources.memory), "gpus": _gpus(config.resources)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from infra import names
 from infra.config.models import MirrorConfig
-from infra.k8s import network, probes, workloads
+from infra.k8s import network, placement, probes, workloads
 from infra.k8s.manifest import Manifest, metadata
 from infra.k8s.quantities import cores
 from services.contract import GRPC_PORT, HTTP_PORT, MODEL_MOUNT, Env, Route
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     import pulumi
 
-    from infra.config.accelerators import Placement
     from infra.config.models import RealtimeModelConfig, ReleaseConfig
-    from infra.config.workload import ResourcesConfig
     from infra.registry.reference import ResolvedModel
 
 HTTP = "http"
@@ -114,19 +112,9 @@ def pod(spec: ReleaseSpec, account: pulumi.Input[str]) -> workloads.Pod:
         grace_seconds=ROUTE_SECONDS + DRAIN_SECONDS,
         extra={
             "topologySpreadConstraints": [_spread(spec.labels, key) for key in SPREAD_OVER],
-            **_gpu_nodes(spec.config.resources.placement),
+            **placement.nodes(spec.config.resources.placement),
         },
     )
-
-
-def _gpu_nodes(placement: Placement | None) -> Manifest:
-    """Onto the nodes that have the GPU, past the taint that keeps all else off them."""
-    if placement is None:
-        return {}
-    return {
-        "nodeSelector": dict(placement.node_selector),
-        "tolerations": [dict(each) for each in placement.tolerations],
-    }
 
 
 def deployment(spec: ReleaseSpec, account: pulumi.Input[str]) -> Manifest:
@@ -197,21 +185,12 @@ def _spread(labels: Mapping[str, str], key: str) -> Manifest:
     }
 
 
-def _resources(limits: ResourcesConfig) -> Manifest:
-    found = workloads.resources(limits.cpu, limits.cpu_limit, limits.memory)
-    placed = limits.placement
-    if placed is not None:
-        for kind in ("requests", "limits"):
-            found[kind][placed.resource] = str(placed.count)
-    return found
-
-
 def _container(spec: ReleaseSpec) -> Manifest:
     limits = spec.config.resources
     return workloads.container(
         "inference",
         spec.image,
-        _resources(limits),
+        placement.resources(limits),
         {"cache": CACHE, "scratch": workloads.SCRATCH},
         env=workloads.env(environment(spec)),
         ports=[{"name": name, "containerPort": port} for name, port in PORTS.items()],

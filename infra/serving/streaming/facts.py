@@ -32,16 +32,7 @@ def inputs(
         "group": config.group or name,
         "scaling": {"min": config.scaling.min, "max": config.scaling.max or config.scaling.min},
         "releases": {
-            release: {
-                "reference": of.reference,
-                "pinned": of.pinned,
-                "uri": of.uri,
-                "version": of.version,
-                "digest": of.digest,
-                "memoryBytes": nbytes(config.resources.memory),
-                "evidence": None if of.evidence is None else of.evidence.plain(),
-            }
-            for release, of in resolved.items()
+            release: {**of.plain(), "memoryBytes": nbytes(config.resources.memory)} for release, of in resolved.items()
         },
         "gate": {**gate.model_dump(mode="json", by_alias=True), "production": production},
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from infra import names
 from infra.config.streaming import RELEASE, SHADOW
-from infra.k8s import network, probes, workloads
+from infra.k8s import network, placement, probes, workloads
 from infra.k8s.manifest import Manifest, metadata
 from infra.k8s.quantities import cores
 from services.contract import HTTP_PORT, STREAM_MODULE, Env, Route
@@ -182,13 +182,6 @@ def _served(spec: WorkerSpec) -> dict[str, str]:
 
 
 def _pod(spec: WorkerSpec, account: pulumi.Input[str]) -> workloads.Pod:
-    placement = spec.config.resources.placement
-    nodes: Manifest = {}
-    if placement is not None:
-        nodes = {
-            "nodeSelector": dict(placement.node_selector),
-            "tolerations": [dict(each) for each in placement.tolerations],
-        }
     volumes: dict[str, Manifest] = {
         "cache": {"emptyDir": {"sizeLimit": "10Gi"}},
         "scratch": {"emptyDir": {"sizeLimit": "1Gi"}},
@@ -202,23 +195,18 @@ def _pod(spec: WorkerSpec, account: pulumi.Input[str]) -> workloads.Pod:
         volumes=volumes,
         service_account=account,
         grace_seconds=GRACE_SECONDS,
-        extra=nodes,
+        extra=placement.nodes(spec.config.resources.placement),
     )
 
 
 def _container(spec: WorkerSpec) -> Manifest:
-    limits = spec.config.resources
-    found = workloads.resources(limits.cpu, limits.cpu_limit, limits.memory)
-    if limits.placement is not None:
-        for kind in ("requests", "limits"):
-            found[kind][limits.placement.resource] = str(limits.placement.count)
     mounts = {"cache": CACHE, "scratch": workloads.SCRATCH}
     if spec.kafka.credentials is not None:
         mounts["kafka"] = PROPERTIES
     return workloads.container(
         "worker",
         spec.image,
-        found,
+        placement.resources(spec.config.resources),
         mounts,
         command=["python", "-m", STREAM_MODULE],
         env=workloads.env(environment(spec)),

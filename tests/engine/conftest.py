@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from infra.evidence.seal import TAG, Seal, seal
-from tests.engine.remembering_provider import RememberingProvider, Serving
+from tests.engine.kubernetes_provider import RememberingCluster
+from tests.engine.remembering_provider import Serving
 from tests.infra.evaluated import KEY, content_of
 from tests.infra.recording import RECORDS
 
@@ -119,7 +120,7 @@ class Project:
 
 @pytest.fixture
 def provider():
-    return RememberingProvider()
+    return RememberingCluster()
 
 
 @pytest.fixture
@@ -195,30 +196,27 @@ class Registry:
         self._server.server_close()
 
 
-@pytest.fixture
-def pulumi_env(tmp_path, toolchain_bin, provider):
-    """Environment of the engine: our toolchain, a backend and a home of the test's own, the provider above."""
-    for directory in ("home", "state"):
-        (tmp_path / directory).mkdir()
-    with Serving(provider) as serving:
-        yield {
-            "PATH": os.pathsep.join([str(toolchain_bin), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "HOME": str(tmp_path / "home"),
-            "PULUMI_HOME": str(tmp_path / "home" / ".pulumi"),
-            "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
-            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DEBUG_PROVIDERS": f"kubernetes:{serving.port}",
-            # gRPC of the language host and the program would otherwise try a machine's proxy for 127.0.0.1.
-            "NO_PROXY": "127.0.0.1,localhost",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+def engine_env(directory: Path, toolchain_bin: Path, attached: str) -> dict[str, str]:
+    """Environment of the engine: our toolchain, a backend and a home below a directory, the providers that listen."""
+    for each in ("home", "state"):
+        (directory / each).mkdir()
+    return {
+        "PATH": os.pathsep.join([str(toolchain_bin), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(directory / "home"),
+        "PULUMI_HOME": str(directory / "home" / ".pulumi"),
+        "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DEBUG_PROVIDERS": attached,
+        # gRPC of the language host and the program would otherwise try a machine's proxy for 127.0.0.1.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
-@pytest.fixture
-def project(tmp_path, pulumi_env, registry):
-    """An initialised stack `test` of the real program, configured as an environment without models."""
-    directory = tmp_path / "project"
+def new_project(root: Path, env: dict[str, str], registry_url: str) -> Project:
+    """An initialised stack `test` of the real program, its configuration empty but for the registry."""
+    directory = root / "project"
     (directory / "stacks").mkdir(parents=True)
     (directory / "build").mkdir()
     shutil.copy(ROOT / "Pulumi.yaml", directory)
@@ -226,12 +224,26 @@ def project(tmp_path, pulumi_env, registry):
     charts = {key: getattr(RECORDS, key) for key in ("istio_charts", "kserve_charts", "keda_charts")}
     (directory / "build" / "images.json").write_text(json.dumps(dict(RECORDS.images)))
     (directory / "build" / "toolchain.json").write_text(json.dumps(charts))
-    made = Project(directory=directory, env=pulumi_env, registry_url=registry.url)
+    made = Project(directory=directory, env=env, registry_url=registry_url)
     initialised = made.pulumi("stack", "init", "test")
     assert initialised, initialised.output
     # What the provider remembers answers no request: the checklist has tests of its own.
-    off = {"enabled": False}
-    made.configure(platform={"kind": "local"}, models={}, registry={"url": registry.url}, checklist=off)
+    made.configure(registry={"url": registry_url}, checklist={"enabled": False})
+    return made
+
+
+@pytest.fixture
+def pulumi_env(tmp_path, toolchain_bin, provider):
+    """The engine's environment with the provider above."""
+    with Serving(provider) as serving:
+        yield engine_env(tmp_path, toolchain_bin, serving.attached)
+
+
+@pytest.fixture
+def project(tmp_path, pulumi_env, registry):
+    """A stack configured as an environment without models."""
+    made = new_project(tmp_path, pulumi_env, registry.url)
+    made.configure(platform={"kind": "local"}, models={})
     return made
 
 

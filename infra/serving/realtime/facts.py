@@ -45,4 +45,8 @@ def _gpus(resources: ResourcesConfig) -> dict[str, Any] | None:
 
 
 def _release(config: ReleaseConfig, resolved: ResolvedModel) -> dict[str, Any]:
-    return {**resolved.plain(), "memoryBytes": nbytes(config.resources.memory), "gpus": _gpus(config.resources)}
+    return {
+        **resolved.plain(),
+        "memoryBytes": nbytes(config.resources.memory),
+        "gpus": _gpus(config.resources),
+    }

@@ -97,10 +97,10 @@ class Project:
         assert done, done.output
         return done.output
 
-    def steps(self) -> dict[str, str]:
-        """What a preview would do: operation by `<kind> <name>`, unchanged resources left out."""
+    def previewed(self, *arguments: str) -> str:
+        """A preview as the engine writes it for programs."""
         done = subprocess.run(
-            ["pulumi", "preview", "--stack", "test", "--json", "--non-interactive"],
+            ["pulumi", "preview", "--stack", "test", "--json", "--non-interactive", *arguments],
             cwd=self.directory,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -110,12 +110,21 @@ class Project:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return {
-            f"{urn.split('::')[2].split('$')[-1].rpartition(':')[2]} {urn.rpartition('::')[2]}": step["op"]
-            for step in json.loads(done.stdout)["steps"]
-            if step["op"] != "same"
-            for urn in [step["urn"]]
-        }
+        return done.stdout
+
+    def steps(self) -> dict[str, str]:
+        """What a preview would do."""
+        return steps_of(self.previewed())
+
+
+def steps_of(previewed: str) -> dict[str, str]:
+    """Operation by `<kind> <name>`, unchanged resources left out."""
+    return {
+        f"{urn.split('::')[2].split('$')[-1].rpartition(':')[2]} {urn.rpartition('::')[2]}": step["op"]
+        for step in json.loads(previewed)["steps"]
+        if step["op"] != "same"
+        for urn in [step["urn"]]
+    }
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What an environment costs a month, from what is declared: nodes, brokers, database, gateways. Pure but for the prices.
+"""What an environment costs a month, from what is declared: nodes, brokers, database, gateways.
 
 Traffic, requests and stored objects depend on use and are left out; spot nodes are counted at the on-demand price.
 """
@@ -46,8 +46,8 @@ def monthly(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> Cost:
     """The cost of resources, each a type (`aws:eks/cluster:Cluster`) and its inputs."""
     cost = Cost()
     for type_, inputs in resources:
-        if type_ in _PRICED:
-            _PRICED[type_](inputs, cost)
+        if type_ in PRICED:
+            PRICED[type_](inputs, cost)
     return cost
 
 
@@ -99,7 +99,7 @@ def _hours_of(kind: str) -> Callable[[Mapping[str, Any], Cost], None]:
     return lambda _, cost: cost.add(_hourly(kind, "", cost))
 
 
-_PRICED: Mapping[str, Callable[[Mapping[str, Any], Cost], None]] = {
+PRICED: Mapping[str, Callable[[Mapping[str, Any], Cost], None]] = {
     "aws:eks/nodeGroup:NodeGroup": _nodes,
     "kubernetes:karpenter.sh/v1:NodePool": _node_pool,
     "aws:rds/instance:Instance": _database,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from infra import names
 from infra.addons.install import install
 from infra.config.batch import RELEASE
 from infra.config.models import ModelConfig
-from infra.platforms.provision import gateway_url, provision
+from infra.platforms.provision import provision
 from infra.registry.resolve import Resolved, resolve
 from infra.serving.batch.model import BatchModel, BatchModelArgs
 from infra.serving.realtime.model import RealtimeModel, RealtimeModelArgs
@@ -17,8 +18,11 @@ from infra.serving.streaming.model import StreamModel, StreamModelArgs
 from infra.serving.streaming.topics import Topics, TopicsArgs
 
 if TYPE_CHECKING:
+    from infra.config.batch import BatchModelConfig
+    from infra.config.models import RealtimeModelConfig
     from infra.config.stack import StackConfig
-    from infra.outputs import PlatformOutputs
+    from infra.config.streaming import StreamModelConfig
+    from infra.outputs import AddonOutputs, PlatformOutputs
 
 Resolver: TypeAlias = Callable[[Mapping[str, ModelConfig], str], Resolved]
 """Resolves the models' references in the registry at an address."""
@@ -29,67 +33,94 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
 
     References are resolved first: a model that does not exist stops the update before it starts.
     """
-    registry = config.registry.url or f"{gateway_url(config)}{names.MLFLOW_PATH}"
+    registry = config.registry.url or f"{config.platform.url}{names.MLFLOW_PATH}"
     resolved = resolver(config.models, registry)
-    platform = provision(config)
+    platform, exported = provision(config)
+    if config.deploys == "platform":
+        return exported
     addons = install(config, platform)
-    image = config.images.get("inference")
-    endpoints = {}
-    topics = declare_topics(config, platform)
-    for name, model in config.models.items():
-        if model.kind == "stream":
-            if platform.kafka is None or topics is None:
-                raise AssertionError("streams without Kafka are refused with the configuration")
-            workers = StreamModelArgs(
-                config=model,
-                resolved=resolved[name],
-                image=image,
-                namespaces=platform.namespaces,
-                kafka=platform.kafka,
-                topics=topics,
-                addons=addons,
-                gate=config.evidence,
-                production=config.production,
-            )
-            StreamModel(name, workers)
-            continue
-        if model.kind == "batch":
-            job = BatchModelArgs(
-                config=model,
-                resolved=resolved[name][RELEASE],
-                image=config.images.get("batch"),
-                platform=platform,
-                mlflow=addons.mlflow,
-                gate=config.evidence,
-                production=config.production,
-            )
-            BatchModel(name, job)
-            continue
-        args = RealtimeModelArgs(
-            config=model,
-            resolved=resolved[name],
-            image=image,
-            namespaces=platform.namespaces,
-            addons=addons,
-            gate=config.evidence,
-            production=config.production,
-            checklist=config.checklist,
-            registry=registry,
-        )
-        endpoints[name] = RealtimeModel(name, args, platform.within).endpoint
-    outputs = {"endpoints": endpoints, "gateway": addons.gateway.url, "mlflow": addons.mlflow.public_url}
+    models = Models(config=config, registry=registry, resolved=resolved, platform=platform, addons=addons)
+    outputs = {
+        **exported,
+        "endpoints": models.declare(),
+        "gateway": addons.gateway.url,
+        "mlflow": addons.mlflow.public_url,
+    }
     return outputs if addons.monitoring is None else {**outputs, "prometheus": addons.monitoring.public_url}
 
 
-def declare_topics(config: StackConfig, platform: PlatformOutputs) -> Topics | None:
-    """The stack's topics, where it has any."""
-    if platform.kafka is None or not config.topics:
-        return None
-    args = TopicsArgs(
-        topics=config.topics,
-        streams={name: model for name, model in config.models.items() if model.kind == "stream"},
-        image=config.images["inference"],
-        kafka=platform.kafka,
-        namespaces=platform.namespaces,
-    )
-    return Topics(names.TOPICS, args)
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What the models of a stack are declared from: one method for each kind."""
+
+    config: StackConfig
+    registry: str
+    resolved: Resolved
+    platform: PlatformOutputs
+    addons: AddonOutputs
+
+    def declare(self) -> dict[str, str]:
+        """Declares topics and models; endpoints of those that answer requests, by name."""
+        topics = self._topics()
+        endpoints = {}
+        for name, model in self.config.models.items():
+            if model.kind == "realtime":
+                endpoints[name] = self._realtime(name, model)
+            elif model.kind == "batch":
+                self._batch(name, model)
+            else:
+                self._stream(name, model, topics)
+        return endpoints
+
+    def _realtime(self, name: str, model: RealtimeModelConfig) -> str:
+        args = RealtimeModelArgs(
+            config=model,
+            resolved=self.resolved[name],
+            image=self.config.images.get("inference"),
+            namespaces=self.platform.namespaces,
+            addons=self.addons,
+            gate=self.config.evidence,
+            production=self.config.production,
+            checklist=self.config.checklist,
+            registry=self.registry,
+        )
+        return RealtimeModel(name, args, self.platform.within).endpoint
+
+    def _batch(self, name: str, model: BatchModelConfig) -> None:
+        args = BatchModelArgs(
+            config=model,
+            resolved=self.resolved[name][RELEASE],
+            image=self.config.images.get("batch"),
+            platform=self.platform,
+            mlflow=self.addons.mlflow,
+            gate=self.config.evidence,
+            production=self.config.production,
+        )
+        BatchModel(name, args, self.platform.within)
+
+    def _stream(self, name: str, model: StreamModelConfig, topics: Topics | None) -> None:
+        if topics is None:
+            raise AssertionError("streams without topics are refused with the configuration")
+        args = StreamModelArgs(
+            config=model,
+            resolved=self.resolved[name],
+            image=self.config.images.get("inference"),
+            platform=self.platform,
+            topics=topics,
+            addons=self.addons,
+            gate=self.config.evidence,
+            production=self.config.production,
+        )
+        StreamModel(name, args, self.platform.within)
+
+    def _topics(self) -> Topics | None:
+        """The stack's topics, where it has any."""
+        if not self.config.topics:
+            return None
+        args = TopicsArgs(
+            topics=self.config.topics,
+            streams={name: model for name, model in self.config.models.items() if model.kind == "stream"},
+            image=self.config.images["inference"],
+            platform=self.platform,
+        )
+        return Topics(names.TOPICS, args, self.platform.within)

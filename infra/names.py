@@ -85,6 +85,9 @@ LABEL_RELEASE = "slipway.dev/release"
 LABEL_OBJECT_STORE_CLIENT = "slipway.dev/object-store-client"
 """Pods with this label set to `true`, in the platform's namespace or the models', may reach the platform's S3."""
 
+LABEL_IDENTITY = "slipway.dev/identity"
+"""Service account of pods that are somebody outside the cluster: network policies go by it."""
+
 ANNOTATION_CONFIG_DIGEST = "slipway.dev/config-digest"
 """Digest of the files that a pod reads at its start: a change of them rolls it."""
 

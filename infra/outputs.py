@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pulumi import ResourceOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from pulumi import Output, ProviderResource, Resource
+    from pulumi import Input, Output, ProviderResource, Resource
+
+    from infra.access import Access
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +25,12 @@ class Namespaces:
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """An S3 bucket that can be used now."""
+    """An S3 bucket that can be used now, by whom the platform's `access` lets."""
 
     name: Output[str]
     endpoint: Output[str] | None
     """Address of the S3 API; None is AWS itself."""
     region: Output[str]
-    credentials: Output[str] | None
-    """Secret, in the namespace of the pods that use the bucket, with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`;
-    None where the pod's own identity is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +61,23 @@ class Kafka:
     """Addresses to start from: `host:port`, separated by commas."""
     port: int
     """Of every broker, for network policies."""
-    security_protocol: str
-    mechanism: str
-    credentials: Output[str] | None
-    """Secret in the models' namespace with `client.properties` of librdkafka, `username` and `password`; None where
-    the pod's own identity is enough."""
-    admin_credentials: Output[str] | None
-    """The same of the user that declares topics and rights."""
-    user: str
-    """Whom rights are given to."""
-    password: Output[str] | None
-    """Of that user, for what logs in from elsewhere; a secret. None where the pod's own identity is enough."""
-    mechanism_of_keda: str
-    """What KEDA calls the mechanism: `plaintext`, `scram_sha512`, `none`."""
-    client_labels: Mapping[str, str]
-    """Labels of pods that may reach the brokers."""
-    brokers: int
+    peers: Input[Sequence[dict[str, Any]]]
+    """Where they are, as network policies say it: pods, or addresses."""
+    user: str | None
+    """Whom rights are given to in Kafka itself; None where they are the identity's of whoever signs in."""
+    scaler: KafkaScaler
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaScaler:
+    """How KEDA's scaler signs in at Kafka to look at the lag."""
+
+    settings: Mapping[str, Input[str]] = field(default_factory=dict)
+    """Of each trigger, beside what it watches."""
+    secret: Mapping[str, Input[str]] = field(default_factory=dict)
+    """What it is told by a Secret."""
+    identity: str | None = None
+    """Provider of KEDA's pod identity, where it signs in by that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +86,24 @@ class PlatformOutputs:
 
     namespaces: Namespaces
     models_bucket: Bucket
-    """Artifacts; used by MLflow, in the platform's namespace."""
+    """Artifacts; MLflow's."""
     features_bucket: Bucket
-    """What batch models read; used in the models' namespace."""
+    """What batch models read."""
     predictions_bucket: Bucket
-    """What batch models write; likewise."""
+    """What batch models write."""
     mlflow_database: MlflowDatabase
     exposure: Exposure
+    access: Access
+    """Lets workloads do what they need with all of these."""
     kafka: Kafka | None = None
     """None where the platform has none."""
-    kubernetes: ProviderResource | None = None
-    """The cluster that everything else goes to; None is the one of the kubeconfig."""
+    providers: Sequence[ProviderResource] = ()
+    """Of the cluster that everything else goes to, and of what grants are made with; none is those of the machine."""
 
     @property
-    def within(self) -> ResourceOptions | None:
+    def within(self) -> ResourceOptions:
         """Options of what goes to that cluster."""
-        return None if self.kubernetes is None else ResourceOptions(providers=[self.kubernetes])
+        return ResourceOptions(providers=[*self.providers])
 
 
 @dataclass(frozen=True, kw_only=True)

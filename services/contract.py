@@ -110,6 +110,8 @@ class Env(StrEnum):
     """Inputs that are left out of it, by name, separated by commas."""
     KAFKA_PROPERTIES = "SLIPWAY_KAFKA_PROPERTIES"
     """File of librdkafka's properties, `key=value` lines, for what a broker asks of its clients; a mounted secret."""
+    KAFKA_IAM_REGION = "SLIPWAY_KAFKA_IAM_REGION"
+    """AWS region of an MSK cluster that clients sign in to by IAM, as who the pod is: no file of properties then."""
     STREAM_BROKERS = "SLIPWAY_STREAM_BROKERS"
     """Brokers that a stream worker starts from: `host:port`, separated by commas."""
     STREAM_INPUT = "SLIPWAY_STREAM_INPUT"

@@ -75,6 +75,12 @@ def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring
         namespaces=platform.namespaces,
         monitoring=monitoring,
         kafka=platform.kafka,
+        access=platform.access,
+        lags={
+            model.group or name: model.input
+            for name, model in config.models.items()
+            if model.kind == "stream" and model.scaling.automatic
+        },
     )
     return KedaScaler(names.KEDA, args, platform.within).keda
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.k8s.namespaces import isolated
 from infra.k8s import helm, mesh, network, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
+from infra.k8s.namespaces import isolated
 from infra.outputs import Exposure, Gateway, Namespaces
 
 if TYPE_CHECKING:

@@ -6,19 +6,23 @@ It is confined to the models' namespace: there it watches. Of the cluster's secr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pulumi
 
 from infra import names
-from infra.k8s.namespaces import isolated
+from infra.access import Needs
 from infra.certificate import ServingCertificate
 from infra.k8s import helm, network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of
-from infra.outputs import Kafka, Keda, Monitoring, Namespaces
+from infra.k8s.namespaces import isolated
+from infra.outputs import Kafka, KafkaScaler, Keda, Monitoring, Namespaces
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infra.access import Access
     from infra.config.addons import KedaConfig
 
 GROUP, VERSION = "external.metrics.k8s.io", "v1beta1"
@@ -46,8 +50,11 @@ class KedaArgs:
     namespaces: Namespaces
     monitoring: Monitoring | None
     """Prometheus, where models may scale by its queries."""
+    access: Access
     kafka: Kafka | None = None
     """Kafka, where streams may scale by their lag."""
+    lags: Mapping[str, str] = field(default_factory=dict)
+    """Topics of the streams by their group."""
 
 
 class KedaScaler(pulumi.ComponentResource):
@@ -70,8 +77,13 @@ class KedaScaler(pulumi.ComponentResource):
         secret = name_of(declare(name, files, self._child))
         for policy, manifest in policies(args, namespace).items():
             declare(f"{name}-{policy}", manifest, self._child)
-        pods = Pods(args=args, namespace=namespace, account=account, secret=secret, certificate=certificate.certificate)
-        operator = self._served(names.KEDA_OPERATOR, pods.operator(), operator_service(namespace), [kinds, *rights])
+        granted = args.access.grant(names.KEDA, namespace, Needs(measures=args.lags), self._child)
+        pods = Pods(
+            args=args, namespace=namespace, account=account, secret=secret, certificate=certificate.certificate,
+            labels=granted.labels,
+        )  # fmt: skip
+        after = [kinds, *rights, *granted.after]
+        operator = self._served(names.KEDA_OPERATOR, pods.operator(), operator_service(namespace), after)
         metrics = webhooks.service(names.KEDA_METRICS_API, namespace, API_LABELS)
         answering = self._served(names.KEDA_METRICS_API, pods.metrics_api(), metrics, [operator])
         api = declare(
@@ -85,15 +97,14 @@ class KedaScaler(pulumi.ComponentResource):
     def _kafka(self, args: KedaArgs, namespace: pulumi.Input[str], kinds: pulumi.Resource) -> pulumi.Output[str] | None:
         """What ScaledObjects of streams refer to. The Secret is in this namespace, the only one where it reads any."""
         kafka = args.kafka
-        if kafka is None or kafka.password is None:
+        if kafka is None:
             return None
         name = f"{names.KEDA}-{names.KAFKA}"
-        values: dict[str, pulumi.Input[str]] = {
-            "sasl": kafka.mechanism_of_keda, "username": kafka.user, "password": kafka.password
-        }  # fmt: skip
-        secret = name_of(declare(name, workloads.secret(name, namespace, values), self._child))
-        options = pulumi.ResourceOptions(parent=self, depends_on=[kinds])
-        return name_of(declare(name, kafka_authentication(secret, list(values)), options))
+        scaler, options = kafka.scaler, pulumi.ResourceOptions(parent=self, depends_on=[kinds])
+        secret = None
+        if scaler.secret:
+            secret = name_of(declare(name, workloads.secret(name, namespace, scaler.secret), self._child))
+        return name_of(declare(name, kafka_authentication(scaler, secret), options))
 
     def _served(
         self, name: str, deployment: Manifest, service: Manifest, after: list[pulumi.Resource]
@@ -119,6 +130,8 @@ class Pods:
     account: pulumi.Input[str]
     secret: pulumi.Input[str]
     certificate: pulumi.Output[str]
+    labels: Mapping[str, str]
+    """Of the operator's pods beside its own: what the platform grants."""
 
     def operator(self) -> Manifest:
         """Watches ScaledObjects, makes their autoscalers, starts and stops the last pod."""
@@ -138,7 +151,7 @@ class Pods:
             readinessProbe=probes.readiness("/readyz", "health"),
             livenessProbe=probes.liveness("/healthz", "health"),
         )
-        return self._deployment(names.KEDA_OPERATOR, OPERATOR_LABELS, container)
+        return self._deployment(names.KEDA_OPERATOR, OPERATOR_LABELS, container, self.labels)
 
     def metrics_api(self) -> Manifest:
         """Answers the autoscalers with what the operator measures."""
@@ -172,9 +185,11 @@ class Pods:
         }
         return [place, *workloads.env(settings)]
 
-    def _deployment(self, name: str, labels: dict[str, str], container: Manifest) -> Manifest:
+    def _deployment(
+        self, name: str, labels: dict[str, str], container: Manifest, more: Mapping[str, str] | None = None
+    ) -> Manifest:
         pod = workloads.Pod(
-            labels=labels,
+            labels={**labels, **(more or {})},
             annotations={names.ANNOTATION_CONFIG_DIGEST: webhooks.digest(self.certificate)},
             containers=[container],
             volumes={
@@ -184,7 +199,7 @@ class Pods:
             service_account=self.account,
             extra={"automountServiceAccountToken": True},
         )
-        return workloads.singleton(name, self.namespace, pod)
+        return workloads.singleton(name, self.namespace, pod, selector=labels)
 
 
 def operator_service(namespace: pulumi.Input[str]) -> Manifest:
@@ -198,14 +213,18 @@ def operator_service(namespace: pulumi.Input[str]) -> Manifest:
     }
 
 
-def kafka_authentication(secret: pulumi.Input[str], parameters: list[str]) -> Manifest:
-    """How the scaler of streams logs in."""
-    references = [{"parameter": parameter, "name": secret, "key": parameter} for parameter in parameters]
+def kafka_authentication(scaler: KafkaScaler, secret: pulumi.Input[str] | None) -> Manifest:
+    """How the scaler of streams signs in: by what the Secret tells, or as whom KEDA is."""
+    spec: Manifest = {
+        "secretTargetRef": [{"parameter": parameter, "name": secret, "key": parameter} for parameter in scaler.secret]
+    }
+    if scaler.identity is not None:
+        spec = {"podIdentity": {"provider": scaler.identity}}
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ClusterTriggerAuthentication",
         "metadata": metadata(names.KAFKA),
-        "spec": {"secretTargetRef": references},
+        "spec": spec,
     }
 
 
@@ -253,8 +272,7 @@ def policies(args: KedaArgs, namespace: pulumi.Input[str]) -> dict[str, Manifest
     prometheus = network.namespace_peer(args.namespaces.platform, {names.LABEL_NAME: names.PROMETHEUS})
     measured = [network.flow("to", [prometheus], [args.monitoring.port])] if args.monitoring else []
     if args.kafka is not None:
-        brokers = network.namespace_peer(args.namespaces.platform, {names.LABEL_NAME: names.KAFKA})
-        measured.append(network.flow("to", [brokers], [args.kafka.port]))
+        measured.append(network.flow("to", args.kafka.peers, [args.kafka.port]))
     operator = network.namespace_peer(namespace, OPERATOR_LABELS)
     answering = network.namespace_peer(namespace, API_LABELS)
     return {

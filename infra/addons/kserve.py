@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.k8s.namespaces import isolated
 from infra.certificate import ServingCertificate
 from infra.k8s import helm, network, probes, rbac, webhooks, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of
+from infra.k8s.namespaces import isolated
 from infra.outputs import Kserve, Namespaces
 from services.contract import STORAGE_MODULE, Env
 

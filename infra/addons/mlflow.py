@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 import pulumi
 
 from infra import names
+from infra.access import Needs, Place
 from infra.k8s import mesh, network, probes, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
 from infra.outputs import Bucket, Gateway, Mlflow, MlflowDatabase, PlatformOutputs
 
 if TYPE_CHECKING:
+    from infra.access import Granted
     from infra.config.addons import MlflowConfig
 
 PORT = 5000
@@ -26,7 +28,14 @@ WORKERS = 2
 
 LABELS = {names.LABEL_NAME: names.MLFLOW}
 
-STORE_CLIENT = {names.LABEL_OBJECT_STORE_CLIENT: "true"}
+ARTIFACTS = "mlflow"
+"""Prefix of the artifacts in the models' bucket."""
+
+NEEDS = Needs(writes=[Place("models", f"{ARTIFACTS}/")], database=True)
+
+MIGRATION = "mlflow-migration"
+MIGRATION_SECONDS = 1800
+"""For tables of millions of metrics, and the image's start."""
 
 STARTUP_SECONDS = 180
 """Time to import MLflow and migrate the database, on two busy cores."""
@@ -52,9 +61,13 @@ class MlflowServer(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         namespaces = args.platform.namespaces
         account = workloads.service_account(names.MLFLOW, namespaces.platform, LABELS)
-        manifest = server_manifest(args, name_of(declare(name, account, child)))
+        granted = args.platform.access.grant(names.MLFLOW, namespaces.platform, NEEDS, child)
+        account_name = name_of(declare(name, account, child))
+        manifest = server_manifest(args, account_name, granted)
         declare(f"{name}-policy", network_policy(args), child)
-        server = declare(name, manifest, child)
+        migrated = self._migrated(args, granted, account_name)
+        ready = pulumi.ResourceOptions(parent=self, depends_on=[*granted.after, *migrated])
+        server = declare(name, manifest, ready)
         service_manifest = workloads.service(names.MLFLOW, namespaces.platform, LABELS, {"http": PORT})
         service = declare(name, service_manifest, pulumi.ResourceOptions(parent=self, depends_on=[server]))
         host = pulumi.Output.all(name_of(service), namespaces.platform).apply(lambda it: names.service_host(*it))
@@ -73,8 +86,38 @@ class MlflowServer(pulumi.ComponentResource):
         )
         self.register_outputs({"url": self.mlflow.url, "publicUrl": self.mlflow.public_url})
 
+    def _migrated(
+        self, args: MlflowServerArgs, granted: Granted, account: pulumi.Input[str]
+    ) -> list[pulumi.CustomResource]:
+        """A database server's tables, made or brought to this MLflow's version. In a file the server does it itself."""
+        if args.platform.mlflow_database.claim is not None:
+            return []
+        # A Job cannot change: the provider replaces it, and the new one needs the old one's name.
+        options = pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[*granted.after])
+        return [declare(MIGRATION, migration_manifest(args, account, granted), options)]
 
-def server_manifest(args: MlflowServerArgs, account: pulumi.Input[str]) -> Manifest:
+
+def migration_manifest(args: MlflowServerArgs, account: pulumi.Input[str], granted: Granted) -> Manifest:
+    """The Job that migrates, as the server's account. Another image is another Job."""
+    platform = args.platform
+    container = workloads.container(
+        MIGRATION,
+        args.image,
+        workloads.resources(cpu="100m", cpu_limit="1", memory="1Gi"),
+        {"scratch": workloads.SCRATCH, **granted.mounts},
+        command=["mlflow", "db", "upgrade", platform.mlflow_database.uri],
+        env=[*environment(platform.models_bucket, platform.mlflow_database), *granted.env],
+    )
+    pod = workloads.Pod(
+        labels={names.LABEL_NAME: MIGRATION, **granted.labels},
+        containers=[container],
+        volumes={"scratch": {"emptyDir": {"sizeLimit": "64Mi"}}, **granted.volumes},
+        service_account=account,
+    )
+    return workloads.job(MIGRATION, platform.namespaces.platform, pod, MIGRATION_SECONDS)
+
+
+def server_manifest(args: MlflowServerArgs, account: pulumi.Input[str], granted: Granted) -> Manifest:
     """The Deployment of the server. One pod: SQLite has one writer, and its volume one node."""
     platform = args.platform
     container = workloads.container(
@@ -88,17 +131,17 @@ def server_manifest(args: MlflowServerArgs, account: pulumi.Input[str]) -> Manif
             f"--port={PORT}",
             f"--workers={WORKERS}",
             "--serve-artifacts",
-            pulumi.Output.concat("--artifacts-destination=s3://", platform.models_bucket.name, "/mlflow"),
+            pulumi.Output.concat("--artifacts-destination=s3://", platform.models_bucket.name, f"/{ARTIFACTS}"),
             f"--allowed-hosts={','.join(allowed_hosts(args.gateway.url))}",
         ],
-        env=environment(platform.models_bucket, platform.mlflow_database),
+        env=[*environment(platform.models_bucket, platform.mlflow_database), *granted.env],
         ports=[{"name": "http", "containerPort": PORT}],
         startupProbe=probes.startup(HEALTH, "http", within=STARTUP_SECONDS),
         readinessProbe=probes.readiness(HEALTH, "http"),
         livenessProbe=probes.liveness(HEALTH, "http"),
     )
     pod = workloads.Pod(
-        labels={**LABELS, **STORE_CLIENT},
+        labels={**LABELS, **granted.labels},
         containers=[container],
         volumes={"scratch": {"emptyDir": {"sizeLimit": "4Gi"}}, **database_volume(platform.mlflow_database)},
         service_account=account,
@@ -117,10 +160,7 @@ def environment(bucket: Bucket, database: MlflowDatabase) -> list[Manifest]:
     }
     if bucket.endpoint is not None:
         plain["MLFLOW_S3_ENDPOINT_URL"] = bucket.endpoint
-    if bucket.credentials is None:
-        return workloads.env(plain)
-    keys = {key: key for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-    return workloads.env(plain) + workloads.secret_env(bucket.credentials, keys)
+    return workloads.env(plain)
 
 
 def database_volume(database: MlflowDatabase) -> Manifest:

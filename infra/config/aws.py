@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
@@ -192,7 +192,7 @@ class GpuPoolConfig(ConfigModel):
     """Which."""
 
     provisioner: Literal["managed", "karpenter"] = "managed"
-    """A managed node group that Slipway sizes between min and max, or Karpenter, which makes nodes for pods that wait."""
+    """A managed node group of `min` nodes, or Karpenter, which makes nodes for pods that wait."""
 
     instance_types: tuple[InstanceType, ...] = ()
     """Instance types that have it. Default: the smallest; those of a managed pool have equally many GPUs."""
@@ -275,6 +275,10 @@ class ProvisionedKafkaConfig(ConfigModel):
 
     volume_gb: Annotated[int, Field(ge=10, le=16000)] = 200
     """Of each broker, in 10⁹ bytes."""
+
+
+SERVERLESS_BROKERS = 3
+"""Copies that MSK Serverless keeps of every message; one has no say in it."""
 
 
 class ServerlessKafkaConfig(ConfigModel):
@@ -386,6 +390,23 @@ class AwsPlatformConfig(ConfigModel):
         if len(set(self.network.zones)) != len(self.network.zones):
             raise broken_rule("each zone once", "drop the second from network.zones")
         return self
+
+    kafka_key: ClassVar[str] = "kafka"
+
+    images: ClassVar[tuple[str, ...]] = ("mlflow",)
+    """Names of the images that the platform runs: MLflow's makes its user in the database."""
+
+    @property
+    def url(self) -> str:
+        """Base address of the gateway, without a final slash."""
+        return f"https://{self.gateway.host}"
+
+    @property
+    def brokers(self) -> int:
+        """Brokers of Kafka; a serverless one shows three."""
+        if isinstance(self.kafka, ProvisionedKafkaConfig):
+            return self.kafka.brokers_per_zone * len(self.network.zones)
+        return 0 if self.kafka is None else SERVERLESS_BROKERS
 
     @property
     def gpus(self) -> dict[str, int]:

@@ -55,6 +55,9 @@ _PUBLIC_KEY = r"^ed25519:[A-Za-z0-9+/]{43}=$"
 TOPIC_PATTERN = r"^[A-Za-z0-9._-]+$"
 """A Kafka topic or consumer group."""
 
+STACK_PATTERN = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"
+"""A stack of Pulumi's, in full."""
+
 _TABLE = r"^[A-Za-z0-9._=*?{}\[\]-]+(/[A-Za-z0-9._=*?{}\[\]-]+)*$"
 
 PATTERNS = {
@@ -70,6 +73,7 @@ PATTERNS = {
         "write features/<path> or predictions/<path>, of letters, digits and ._=*?{}[]-",
     ),
     TOPIC_PATTERN: ("a name of Kafka's", "use letters, digits, dots, hyphens and underscores"),
+    STACK_PATTERN: ("a stack in full", "write <organization>/<project>/<stack>, as `pulumi stack ls` shows it"),
     _PUBLIC_KEY: ("an Ed25519 public key", "write ed25519:<base64>, as `slipway models signer` prints it"),
 }
 """What each pattern of the configuration means: rule and remedy, for errors."""

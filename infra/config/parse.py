@@ -80,11 +80,11 @@ def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
         for name in needed_images(config)
         if name not in config.images
     ]
-    addons = config.addons
+    addons, everything = config.addons, config.deploys == "everything"
     charts = {
-        "istio": (True, addons.istio.charts or records.istio_charts),
-        "kserve": (addons.kserve.enabled, addons.kserve.charts or records.kserve_charts),
-        "keda": (addons.keda.enabled, addons.keda.charts or records.keda_charts),
+        "istio": (everything, addons.istio.charts or records.istio_charts),
+        "kserve": (everything and addons.kserve.enabled, addons.kserve.charts or records.kserve_charts),
+        "keda": (everything and addons.keda.enabled, addons.keda.charts or records.keda_charts),
     }
     missing += [
         f"{PROJECT}:addons.{name}.charts: missing → the add-on is installed from its own charts → "
@@ -102,6 +102,8 @@ def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
 
 def needed_images(config: StackConfig) -> tuple[str, ...]:
     """Names of the images that the configuration deploys."""
+    if config.deploys == "platform":
+        return config.platform.images
     models = config.models.values()
     releases = [each for model in models if model.kind == "realtime" for each in model.releases.values()]
     streams = [model for model in models if model.kind == "stream"]
@@ -113,7 +115,7 @@ def needed_images(config: StackConfig) -> tuple[str, ...]:
         ("prometheus", "prometheus-adapter"): config.addons.monitoring.enabled,
         ("kserve",): config.addons.kserve.enabled,
         ("keda",): config.addons.keda.enabled,
-        ("kafka",): config.platform.kafka.enabled,
     }
     addons = [name for images, enabled in wanted.items() if enabled for name in images]
-    return ("mlflow", "object-store", "istiod", "istio-proxy", *addons, *inference, *batch)
+    base = dict.fromkeys([*config.platform.images, "mlflow", "istiod", "istio-proxy"])
+    return (*base, *addons, *inference, *batch)

@@ -18,6 +18,8 @@ JsonSchema: TypeAlias = Mapping[str, Any]
 LONGEST_VALUE = 80
 """Characters of a value that an error repeats; more would bury the rule."""
 
+UNION_ERRORS = ("union_tag_invalid", "union_tag_not_found")
+
 
 def render(error: ValidationError, schema: JsonSchema) -> list[str]:
     """One line for each error, in the order of the file's keys. `schema` is that of the validated model."""
@@ -26,16 +28,20 @@ def render(error: ValidationError, schema: JsonSchema) -> list[str]:
 
 def _line(details: ErrorDetails, schema: JsonSchema) -> str:
     keys, known = walk(schema, details["loc"])
+    value = details["input"]
+    if details["type"] in UNION_ERRORS:
+        # pydantic tells of the map; what is wrong is the key in it that says which one it is.
+        keys, value = (*keys, _discriminator(details)), _context(details).get("tag")
     if details["type"] == RULE_ERROR:
         context = details.get("ctx", {})
         rule, remedy = context["rule"], context["remedy"]
     elif details["type"] == "extra_forbidden":
         rule, remedy = "no such key", nearest(keys[-1], known)
-    elif details["type"] == "missing":
+    elif details["type"] in {"missing", "union_tag_not_found"}:
         return f"{dotted(keys)}: missing → required → add it"
     else:
         rule, remedy = _RULES.get(details["type"], _unnamed_rule)(details)
-    return f"{dotted(keys)}: {shown(details['input'])} → {rule} → {remedy}"
+    return f"{dotted(keys)}: {shown(value)} → {rule} → {remedy}"
 
 
 def dotted(keys: tuple[str, ...]) -> str:
@@ -99,6 +105,15 @@ def _context(details: ErrorDetails) -> dict[str, Any]:
     return details.get("ctx", {})
 
 
+def _discriminator(details: ErrorDetails) -> str:
+    return str(_context(details)["discriminator"]).strip("'")
+
+
+def _alternatives(details: ErrorDetails) -> str:
+    *others, last = str(_context(details)["expected_tags"]).split(", ")
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _unnamed_rule(details: ErrorDetails) -> tuple[str, str]:
     return details["msg"][0].lower() + details["msg"][1:], "change the value"
 
@@ -123,7 +138,6 @@ _RULES: dict[str, Callable[[ErrorDetails], tuple[str, str]]] = {
     "too_short": lambda details: (f"at least {_context(details)['min_length']}", "add one"),
     "greater_than_equal": lambda details: (f"at least {_context(details)['ge']}", "raise it"),
     "less_than_equal": lambda details: (f"at most {_context(details)['le']}", "lower it"),
-    "union_tag_invalid": lambda details: ("a known kind", f"choose {_context(details)['expected_tags']}"),
-    "union_tag_not_found": lambda _: ("has a kind", "add the key `kind`"),
+    "union_tag_invalid": lambda details: ("one of a fixed set", f"choose {_alternatives(details)}"),
 }
 """Rule and remedy for the errors that pydantic itself raises."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from infra.config.addons import AddonsConfig
-from infra.config.base import ConfigModel, HttpUrl, ImageRef, ModelName
+from infra.config.aws import AwsPlatformConfig
+from infra.config.base import ConfigModel, HttpUrl, ImageRef, ModelName, broken_rule
 from infra.config.evidence import ChecklistConfig, EvidenceConfig
 from infra.config.models import ModelConfig  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.platform import PlatformConfig  # noqa: TC001
@@ -42,6 +43,10 @@ class StackConfig(ConfigModel):
     platform: PlatformConfig
     """What the environment stands on."""
 
+    deploys: Literal["everything", "platform"] = "everything"
+    """What the stack deploys: everything, or the platform alone, which other stacks then build on by
+    `platform: { kind: reference }`."""
+
     addons: AddonsConfig = Field(default_factory=AddonsConfig)
     """What is installed on the platform before any model."""
 
@@ -65,3 +70,17 @@ class StackConfig(ConfigModel):
 
     models: dict[ModelName, ModelConfig]
     """Models by name. `{}` deploys the environment alone and asks no registry."""
+
+    @field_validator("deploys")
+    @classmethod
+    def _a_platform_that_others_can_refer_to(cls, deploys: str, info: ValidationInfo) -> str:
+        if deploys == "platform" and not isinstance(info.data.get("platform"), AwsPlatformConfig):
+            raise broken_rule("others build on a platform of kind aws", "set platform.kind to aws, or drop deploys")
+        return deploys
+
+    @field_validator("topics", "models")
+    @classmethod
+    def _not_on_a_platform_alone(cls, declared: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if declared and info.data.get("deploys") == "platform":
+            raise broken_rule("a stack that deploys the platform alone has none", "move them to a stack on top of it")
+        return declared

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from infra.config.stack import StackConfig
     from infra.config.streaming import StreamModelConfig
 
-BROKERS = 1
-"""Of the local platform."""
-
 
 def stream_refusals(config: StackConfig) -> list[str]:
     """One line for each; they need the whole stack: its topics, its platform, its add-ons."""
@@ -25,14 +22,17 @@ def stream_refusals(config: StackConfig) -> list[str]:
         for name, model in streams.items()
         for each in [*_topics(model, config), *_scaling(model, config)]
     ]
-    if (streams or config.topics) and not config.platform.kafka.enabled:
+    brokers = config.platform.brokers
+    if (streams or config.topics) and not brokers:
         key = f'models.{next(iter(streams))}.kind: "stream"' if streams else "topics: set"
-        lines.append(f"{PROJECT}:{key} → needs Kafka on the platform → set {PROJECT}:platform.kafka.enabled")
+        lines.append(
+            f"{PROJECT}:{key} → needs Kafka on the platform → set {PROJECT}:platform.{config.platform.kafka_key}"
+        )
     for name, topic in config.topics.items():
-        if topic.replication > BROKERS:
+        if brokers and topic.replication > brokers:
             lines.append(
                 f"{PROJECT}:topics.{name}.replication: {topic.replication} → a copy is on a broker of its own, and the "
-                f"platform has {BROKERS} → lower it"
+                f"platform has {brokers} → lower it"
             )
     groups: dict[str, str] = {}
     for name, model in streams.items():

@@ -115,8 +115,9 @@ class StreamModelConfig(ConfigModel):
     @field_validator("env")
     @classmethod
     def _not_the_brokers(cls, env: dict[str, str]) -> dict[str, str]:
-        if Env.KAFKA_PROPERTIES in env:
-            raise broken_rule(f"{Env.KAFKA_PROPERTIES} is the platform's", "drop it")
+        for name in (Env.KAFKA_PROPERTIES, Env.KAFKA_IAM_REGION):
+            if name in env:
+                raise broken_rule(f"{name} is the platform's", "drop it")
         return env
 
     @property

@@ -13,7 +13,7 @@ INSTALL_SECONDS = 300
 """Time for what a chart declares to become ready, image start included."""
 
 
-def release(
+def release(  # noqa: PLR0913 (what a release of Helm's is)
     resource: str,
     chart: str,
     namespace: pulumi.Input[str],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from infra.k8s.manifest import Manifest, metadata
 
@@ -17,6 +17,9 @@ API_SERVER_PORTS = (443, 6443)
 
 Labels = Mapping[str, str]
 
+Peers: TypeAlias = "pulumi.Input[Sequence[Manifest]]"
+"""Pods, or blocks of addresses; an Output where another stack tells which."""
+
 
 def namespace_peer(namespace: pulumi.Input[str], pods: Labels | None = None) -> Manifest:
     """Pods of a namespace, all of them or those with the labels."""
@@ -26,11 +29,11 @@ def namespace_peer(namespace: pulumi.Input[str], pods: Labels | None = None) -> 
     return peer
 
 
-def flow(direction: str, peers: Sequence[Manifest], ports: Sequence[int]) -> Manifest:
-    """A rule: TCP on `ports`, `from` or `to` the peers. No peer means anyone."""
+def flow(direction: str, peers: Peers, ports: Sequence[int]) -> Manifest:
+    """A rule: TCP on `ports`, `from` or `to` the peers. An empty list means anyone."""
     rule: Manifest = {"ports": [{"protocol": "TCP", "port": port} for port in ports]}
-    if peers:
-        rule[direction] = list(peers)
+    if not isinstance(peers, Sequence) or peers:
+        rule[direction] = peers
     return rule
 
 

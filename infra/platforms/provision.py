@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from infra.config.aws import AwsPlatformConfig
+from infra.config.platform import ReferencePlatformConfig
 from infra.config.stack import ImageName
 from infra.platforms.aws.platform import AwsPlatform, AwsPlatformArgs
-from infra.platforms.aws.platform import public_url as aws_url
-from infra.platforms.local.platform import LocalPlatform, LocalPlatformArgs, public_url
+from infra.platforms.aws.reference import OUTPUT, referenced
+from infra.platforms.local.platform import LocalPlatform, LocalPlatformArgs
 
 if TYPE_CHECKING:
     from infra.config.stack import StackConfig
     from infra.outputs import PlatformOutputs
 
 
-def provision(config: StackConfig) -> PlatformOutputs:
-    """Declares the platform. The one place that knows which kinds there are."""
+def provision(config: StackConfig) -> tuple[PlatformOutputs, dict[str, Any]]:
+    """Declares the platform, or finds it; also what the stack exports of it. The one place that knows the kinds."""
+    if isinstance(config.platform, ReferencePlatformConfig):
+        return referenced(config.platform), {}
     if isinstance(config.platform, AwsPlatformConfig):
-        aws_args = AwsPlatformArgs(config=config.platform, production=config.production, images=get_args(ImageName))
-        return AwsPlatform(config.platform.kind, aws_args).outputs
-    args = LocalPlatformArgs(
+        aws = AwsPlatformArgs(
+            config=config.platform,
+            production=config.production,
+            images=get_args(ImageName),
+            mlflow_image=config.images["mlflow"],
+        )
+        made = AwsPlatform(config.platform.kind, aws)
+        return made.outputs, {OUTPUT: made.facts.exported()}
+    local = LocalPlatformArgs(
         config=config.platform, images=config.images, mlflow_database_size=config.addons.mlflow.database_size
     )
-    return LocalPlatform(config.platform.kind, args).outputs
-
-
-def gateway_url(config: StackConfig) -> str:
-    """Base address of the gateway as this machine reaches it."""
-    if isinstance(config.platform, AwsPlatformConfig):
-        return aws_url(config.platform)
-    return public_url(config.platform)
+    return LocalPlatform(config.platform.kind, local).outputs, {}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.contract import GRPC_PORT, HTTP_PORT, Env
+from services.inference import msk
 from services.inference.core.batcher import BatchLimits
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ class Settings(SourceSettings):
         frozenset(), validation_alias=Env.PREDICTION_LOG_REDACT
     )
     kafka_properties: Path | None = Field(None, validation_alias=Env.KAFKA_PROPERTIES)
+    kafka_iam_region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = Field(
+        None, validation_alias=Env.KAFKA_IAM_REGION
+    )
     drain_seconds: PositiveInt = Field(25, validation_alias=Env.DRAIN_SECONDS)
     otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = Field(
         None, validation_alias=Env.OTLP_ENDPOINT
@@ -152,8 +156,14 @@ class Settings(SourceSettings):
         self.kafka()
         return self
 
-    def kafka(self) -> dict[str, str]:
-        """Librdkafka's properties, of the file that holds them."""
+    def kafka(self) -> dict[str, Any]:
+        """What librdkafka is told: the properties of the file that holds them, or how to sign in by IAM."""
+        if self.kafka_iam_region is not None and self.kafka_properties is not None:
+            raise ValueError(
+                f"{Env.KAFKA_IAM_REGION} and {Env.KAFKA_PROPERTIES}: both given → one says how clients sign in"
+            )
+        if self.kafka_iam_region is not None:
+            return {**msk.client(self.kafka_iam_region)}
         if self.kafka_properties is None:
             return {}
         where = f"{Env.KAFKA_PROPERTIES}: {self.kafka_properties}"

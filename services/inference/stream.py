@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydantic import ValidationError
@@ -106,7 +106,7 @@ class Stream:
         _log.info("drained")
 
 
-def _output(settings: StreamSettings, client: dict[str, str], batch_bytes: int) -> Output:
+def _output(settings: StreamSettings, client: dict[str, Any], batch_bytes: int) -> Output:
     if settings.guarantee == "exactly-once":
         return ExactlyOnce(client, batch_bytes, f"{settings.group}-{settings.worker}")
     return AtLeastOnce(client, batch_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
@@ -68,7 +68,7 @@ class StreamSettings(Settings):
         """Warm up for whole micro-batches; there is no queue of requests here."""
         return BatchLimits(max_rows=self.batch_rows, max_bytes=self.max_batch_bytes, max_queued_rows=self.batch_rows)
 
-    def client(self) -> dict[str, str]:
+    def client(self) -> dict[str, Any]:
         """What every client of the brokers is told."""
         return {
             # With "rebootstrap", its default, librdkafka 2.16 forgets a broker that is away, and with it where the

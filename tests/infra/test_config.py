@@ -55,7 +55,10 @@ def test_an_accepted_configuration_cannot_be_changed():
             "slipway:platform.gateway_port: 8081 → no such key → did you mean gatewayPort?",
         ),
         ({"modles": {}}, "slipway:modles: {} → no such key → did you mean models?"),
-        ({"platform": {"kind": "azure"}}, "slipway:platform.kind: \"azure\" → one of a fixed set → choose 'local'"),
+        (
+            {"platform": {"kind": "azure"}},
+            "slipway:platform.kind: \"azure\" → one of a fixed set → choose 'local', 'aws' or 'reference'",
+        ),
         (
             {"platform": {"kind": "local", "gatewayPort": "web"}},
             'slipway:platform.gatewayPort: "web" → a whole number → write it in digits',

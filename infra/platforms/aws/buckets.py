@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from infra.platforms.aws import iam, keys
 from infra.platforms.aws.resource import AwsResource, Scope, document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LOGS = "logs"
 

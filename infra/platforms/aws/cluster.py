@@ -40,7 +40,7 @@ ADDON_VERSIONS: Mapping[str, Mapping[str, str]] = {
         "metrics-server": "v0.8.0-eksbuild.2",
     },
 }
-"""EKS add-ons by Kubernetes version. `aws eks describe-addon-versions` tells what there is; see docs/aws-unproven.md."""
+"""EKS add-ons by Kubernetes version; `aws eks describe-addon-versions` tells what there is (docs/aws-unproven.md)."""
 
 ADDON_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     # NetworkPolicies are declared everywhere; without this nobody would enforce them.

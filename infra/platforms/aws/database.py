@@ -20,6 +20,9 @@ USER = "mlflow"
 """Who MLflow is there: a user that can sign in by IAM alone."""
 MASTER = "slipway"
 
+AUTHORITIES = "/etc/ssl/rds.pem"
+"""RDS' own certificate authorities, in MLflow's image."""
+
 GROWTH = 5
 """Times its first size that the disk grows to by itself."""
 
@@ -123,3 +126,13 @@ class Database(pulumi.ComponentResource):
         )
         self.secret_arn = self.instance.output("masterUserSecrets").apply(lambda it: str(it[0]["secretArn"]))
         self.register_outputs({"address": self.instance.output("address")})
+
+
+def libpq(address: str) -> str:
+    """How the database is reached, but for the user: never without knowing that it is the one."""
+    return f"host={address} port={PORT} dbname={NAME} sslmode=verify-full sslrootcert={AUTHORITIES}"
+
+
+def uri(address: str) -> str:
+    """SQLAlchemy's address of MLflow's database. `rdsiam` is our driver: a token of 15 minutes for each connection."""
+    return f"postgresql+rdsiam://{USER}@{address}:{PORT}/{NAME}?sslmode=verify-full&sslrootcert={AUTHORITIES}"

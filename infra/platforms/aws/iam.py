@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+import hashlib
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pulumi
 
 from infra.platforms.aws.resource import AwsResource, Scope, document, plain_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Statement: TypeAlias = dict[str, Any]
 
@@ -45,8 +48,24 @@ def confused_deputy(scope: Scope) -> dict[str, Any]:
     return {"StringEquals": {"aws:SourceAccount": scope.account}}
 
 
+LONGEST_NAME = 64
+"""Of a role."""
+
+
+class Owner(Protocol):
+    """Whose roles are made: `Scope`, or `Facts` of it."""
+
+    @property
+    def prefix(self) -> pulumi.Input[str]:
+        """Begins their names."""
+
+    @property
+    def boundary(self) -> pulumi.Input[str | None]:
+        """IAM policy that bounds them."""
+
+
 def role(
-    scope: Scope,
+    owner: Owner,
     name: str,
     trusted: str,
     statements: Sequence[Statement],
@@ -54,9 +73,11 @@ def role(
     managed: Sequence[str] = (),
 ) -> AwsResource:
     """A role with its own policy, and with policies that AWS maintains (`managed`, by name)."""
-    inputs: dict[str, Any] = {"name": f"{scope.prefix}-{name}", "assumeRolePolicy": trusted}
-    if scope.boundary:
-        inputs["permissionsBoundary"] = scope.boundary
+    inputs: dict[str, Any] = {
+        "name": pulumi.Output.from_input(owner.prefix).apply(lambda it: shortened(f"{it}-{name}")),
+        "assumeRolePolicy": trusted,
+        "permissionsBoundary": owner.boundary,
+    }
     made = AwsResource("iam/role:Role", name, inputs, opts, outputs=("arn",))
     if statements:
         policy = {"role": made.output("name"), "name": name, "policy": document(statements)}
@@ -67,6 +88,14 @@ def role(
             "iam/rolePolicyAttachment:RolePolicyAttachment", f"{name}-{each.rpartition('/')[2]}", attached, opts
         )
     return made
+
+
+def shortened(name: str) -> str:
+    """A role's name; a long one ends with its digest, so that two never become one."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 9]}-{digest}"
 
 
 def bucket_access(

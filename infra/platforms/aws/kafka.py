@@ -8,18 +8,28 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from infra.config.aws import ProvisionedKafkaConfig
-from infra.platforms.aws import keys, network
+from infra.platforms.aws import iam, keys, network
 from infra.platforms.aws.resource import AwsResource, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from infra.access import Needs
     from infra.config.aws import AwsKafkaConfig
     from infra.platforms.aws.iam import Statement
     from infra.platforms.aws.network import Network
 
 IAM_PORT = 9098
 """Brokers listen there for clients that sign by IAM; MSK has no other choice."""
+
+CONNECT = ("Connect", "DescribeCluster")
+MAKE_TOPICS = (
+    "CreateTopic",
+    "DescribeTopic",
+    "AlterTopic",
+    "DescribeTopicDynamicConfiguration",
+    "AlterTopicDynamicConfiguration",
+)
 
 SERVER_PROPERTIES: Mapping[str, str] = {
     # Topics are declared in the stack: a name with a mistake in it must not become one.
@@ -141,39 +151,33 @@ def server_properties(zones: int) -> str:
 
 
 def of_cluster(arn: pulumi.Input[str], kind: str, name: str) -> pulumi.Output[str]:
-    """ARN of a topic, group or transactional id of a cluster: `…:cluster/<name>/<id>` → `…:<kind>/<name>/<id>/<what>`."""
+    """ARN of a topic, group or transactional id: `…:cluster/<name>/<id>` → `…:<kind>/<name>/<id>/<what>`."""
     return pulumi.Output.from_input(arn).apply(lambda it: f"{it.replace(':cluster/', f':{kind}/')}/{name}")
 
 
-def worker_statements(
-    arn: pulumi.Input[str], reads: Sequence[str], writes: Sequence[str], group: str
-) -> list[Statement]:
-    """What a stream's worker may: read its topics as its group, write its topics in transactions of its own."""
+def statements(arn: pulumi.Input[str], needs: Needs) -> list[Statement]:
+    """What the needs come to in MSK: exact topics and groups, transactions whose ids begin with the group."""
 
-    def allow(actions: Sequence[str], resources: Sequence[pulumi.Input[str]]) -> Statement:
-        return {"Effect": "Allow", "Action": [f"kafka-cluster:{each}" for each in actions], "Resource": list(resources)}
+    def named(kind: str, names: Iterable[str]) -> list[pulumi.Input[str]]:
+        return [of_cluster(arn, kind, name) for name in dict.fromkeys(names)]
 
-    return [
-        allow(["Connect", "WriteDataIdempotently"], [arn]),
-        allow(["DescribeTopic", "ReadData"], [of_cluster(arn, "topic", topic) for topic in reads]),
-        allow(["DescribeTopic", "WriteData"], [of_cluster(arn, "topic", topic) for topic in writes]),
-        allow(["DescribeGroup", "AlterGroup"], [of_cluster(arn, "group", group)]),
-        allow(
+    groups = [needs.group] if needs.group else []
+    wanted: list[tuple[Sequence[str], list[pulumi.Input[str]]]] = [
+        (CONNECT, [arn]),
+        (["WriteDataIdempotently"], [arn] if needs.produces else []),
+        (["DescribeTopic", "DescribeTopicDynamicConfiguration", "ReadData"], named("topic", needs.consumes)),
+        (["DescribeTopic", "DescribeTopicDynamicConfiguration", "WriteData"], named("topic", needs.produces)),
+        (["DescribeGroup", "AlterGroup"], named("group", groups)),
+        (
             ["DescribeTransactionalId", "AlterTransactionalId"],
-            [of_cluster(arn, "transactional-id", f"{group}-*")],
+            named("transactional-id", [f"{group}-*" for group in groups if needs.produces]),
         ),
+        (["DescribeTopic"], named("topic", needs.measures.values())),
+        (["DescribeGroup"], named("group", needs.measures)),
+        (MAKE_TOPICS, named("topic", needs.declares)),
     ]
-
-
-def topics_statements(arn: pulumi.Input[str], topics: Sequence[str]) -> list[Statement]:
-    """What the job that applies the stack's topics may: these topics, and nothing in them."""
-    actions = ["CreateTopic", "DescribeTopic", "AlterTopic", "DescribeTopicDynamicConfiguration",
-               "AlterTopicDynamicConfiguration"]  # fmt: skip
     return [
-        {"Effect": "Allow", "Action": ["kafka-cluster:Connect", "kafka-cluster:DescribeCluster"], "Resource": [arn]},
-        {
-            "Effect": "Allow",
-            "Action": [f"kafka-cluster:{each}" for each in actions],
-            "Resource": [of_cluster(arn, "topic", topic) for topic in topics],
-        },
+        iam.allow([f"kafka-cluster:{each}" for each in actions], resources)
+        for actions, resources in wanted
+        if resources
     ]

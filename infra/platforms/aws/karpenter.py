@@ -10,7 +10,7 @@ import pulumi
 
 from infra.k8s import helm
 from infra.k8s.manifest import declare
-from infra.platforms.aws import gpu_pools, iam
+from infra.platforms.aws import access, gpu_pools, iam
 from infra.platforms.aws.resource import AwsResource, Scope, document
 
 if TYPE_CHECKING:
@@ -62,17 +62,7 @@ class Karpenter(pulumi.ComponentResource):
             statements(scope, nodes_role.output("arn"), queue.output("arn")),
             child,
         )
-        association = AwsResource(
-            "eks/podIdentityAssociation:PodIdentityAssociation",
-            "karpenter",
-            {
-                "clusterName": cluster.name,
-                "namespace": NAMESPACE,
-                "serviceAccount": ACCOUNT,
-                "roleArn": role.output("arn"),
-            },
-            child,
-        )
+        association = access.associate(cluster.name, NAMESPACE, ACCOUNT, role, child)
         values = {
             "settings": {"clusterName": scope.prefix, "interruptionQueue": queue.output("name")},
             "serviceAccount": {"name": ACCOUNT},
@@ -137,7 +127,7 @@ class Karpenter(pulumi.ComponentResource):
 
 
 def statements(scope: Scope, node_role: pulumi.Input[str], queue: pulumi.Input[str]) -> Sequence[Statement]:
-    """What Karpenter may, after its own documentation: make what it tags as this cluster's, and end no more than that."""
+    """What Karpenter may, after its documentation: make what it tags as this cluster's, and end no more than that."""
     region, cluster = scope.region, scope.prefix
     owned = f"kubernetes.io/cluster/{cluster}"
 

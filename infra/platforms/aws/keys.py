@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pulumi
-
-from infra.platforms.aws import iam
 from infra.platforms.aws.resource import AwsResource, Scope, plain_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import pulumi
+
+    from infra.platforms.aws import iam
 
 DELETION_DAYS = 30
 """Time to change one's mind: what a deleted key encrypted is gone."""

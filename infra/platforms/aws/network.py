@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 ANYWHERE = "0.0.0.0/0"
 HTTPS = 443
 
+ONLY_PUBLIC = {
+    "ipBlock": {
+        "cidr": ANYWHERE,
+        "except": ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"],
+    }
+}
+"""Peer of a network policy: whatever is outside, and no neighbour."""
+
 ENDPOINTS = ("ecr.api", "ecr.dkr", "sts", "logs", "eks-auth")
 """Services that nodes and pods ask all the time: their traffic stays inside, and costs less than through NAT."""
 
@@ -50,6 +58,7 @@ class Network(pulumi.ComponentResource):
     public: Sequence[pulumi.Output[str]]
     private: Sequence[pulumi.Output[str]]
     data: Sequence[pulumi.Output[str]]
+    data_cidrs: Sequence[str]
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:platforms:AwsNetwork", name, {}, opts)
@@ -69,6 +78,7 @@ class Network(pulumi.ComponentResource):
         self.public, self._public_tables = self._tier(zones, "public", shared=True)
         self.private, self._private_tables = self._tier(zones, "private", shared=False)
         self.data, data_tables = self._tier(zones, "data", shared=True)
+        self.data_cidrs = [zone.data for zone in zones]
         self._route("public", self._public_tables[0], {"gatewayId": self._internet.id})
         self._ways_out(zones)
         self._endpoints([*self._private_tables, *data_tables])
@@ -179,6 +189,11 @@ class Network(pulumi.ComponentResource):
                 "maxAggregationInterval": FLOW_LOG_SECONDS,
             },
         )
+
+
+def blocks(cidrs: pulumi.Output[list[str]]) -> pulumi.Output[list[dict[str, Any]]]:
+    """Peers of a network policy: addresses of those ranges."""
+    return cidrs.apply(lambda known: [{"ipBlock": {"cidr": each}} for each in known])
 
 
 def allow_network(cidr: str, group: AwsResource, name: str, port: int, opts: pulumi.ResourceOptions) -> AwsResource:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from infra.platforms.aws import iam
 from infra.platforms.aws.resource import AwsResource, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 AMI, GPU_AMI = "BOTTLEROCKET_x86_64", "BOTTLEROCKET_x86_64_NVIDIA"
 """Bottlerocket: no shell, no package manager, a read-only root file system. The second brings NVIDIA's driver."""

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import pulumi
 
 from infra import names
+from infra.access import BucketRole
 from infra.k8s import helm
 from infra.k8s.manifest import Manifest, declare, metadata
 from infra.k8s.namespaces import isolated
-from infra.outputs import Bucket, Exposure, MlflowDatabase, Namespaces, PlatformOutputs
-from infra.platforms.aws import database as databases
+from infra.outputs import Namespaces, PlatformOutputs
 from infra.platforms.aws import gpu_pools, iam, keys, nodes, nvidia
 from infra.platforms.aws.buckets import Buckets, BucketsArgs
 from infra.platforms.aws.cluster import Cluster, ClusterArgs
 from infra.platforms.aws.database import Database, DatabaseArgs
-from infra.platforms.aws.gateway import NODE_PORT, GatewayArgs, LoadBalancer
+from infra.platforms.aws.database_user import DatabaseUser, DatabaseUserArgs
+from infra.platforms.aws.facts import Facts, aws_provider, kubernetes_provider, platform_outputs
+from infra.platforms.aws.gateway import GatewayArgs, LoadBalancer
 from infra.platforms.aws.images import Images, ImagesArgs
 from infra.platforms.aws.kafka import Kafka, KafkaArgs
 from infra.platforms.aws.karpenter import Karpenter, KarpenterArgs
 from infra.platforms.aws.network import Network, NetworkArgs
-from infra.platforms.aws.resource import AwsResource, Scope
+from infra.platforms.aws.resource import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,15 +42,19 @@ class AwsPlatformArgs:
     production: bool
     images: Sequence[str]
     """Names of the images that get a repository."""
+    mlflow_image: str
+    """Has what makes MLflow's user in the database."""
 
 
 class AwsPlatform(pulumi.ComponentResource):
     """Network, cluster, buckets, database and the way in, in the order in which they need each other."""
 
     outputs: PlatformOutputs
+    facts: Facts
 
     def __init__(self, name: str, args: AwsPlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        aws = provider(args.config)
+        tags = {"slipway:environment": args.config.name, "slipway:managed-by": "pulumi", **args.config.tags}
+        aws = aws_provider(args.config.account, args.config.region, tags)
         super().__init__(
             "slipway:platforms:AwsPlatform",
             name,
@@ -71,7 +75,7 @@ class AwsPlatform(pulumi.ComponentResource):
             "network", NetworkArgs(scope=self._scope, config=args.config.network, log_key=self._log_key), self._child
         )
         self._cluster = Cluster("cluster", self._cluster_args(), self._child)
-        self.kubernetes = kubernetes_provider(self._cluster, self._child)
+        self.kubernetes = kubernetes_provider(self._cluster.kubeconfig, self._child)
         self._inside = pulumi.ResourceOptions(parent=self, provider=self.kubernetes, depends_on=self._cluster.ready)
         declare(STORAGE_CLASS, storage_class(self._disk_key.output("arn")), self._inside)
         namespaces = Namespaces(
@@ -81,22 +85,29 @@ class AwsPlatform(pulumi.ComponentResource):
         self._pools()
         buckets = Buckets("buckets", BucketsArgs(scope=self._scope, log_days=args.config.log_bucket_days), self._child)
         Images("images", ImagesArgs(scope=self._scope, names=args.images), self._child)
-        self._kafka()
+        kafka = self._kafka()
         database = self._database()
-        self._mlflow_identity(buckets, database)
+        user = self._database_user(database, namespaces)
         self._gateway()
-        self.outputs = PlatformOutputs(
-            namespaces=namespaces,
-            models_bucket=Bucket(
-                name=buckets["models"].id,
-                endpoint=None,
-                region=pulumi.Output.from_input(args.config.region),
-                credentials=None,
-            ),
-            mlflow_database=MlflowDatabase(uri=database_uri(database), claim=None),
-            exposure=Exposure(node_port=NODE_PORT, url=public_url(args.config)),
-            kubernetes=self.kubernetes,
+        self.facts = Facts(
+            prefix=known(self._scope.prefix),
+            account=known(args.config.account),
+            region=known(args.config.region),
+            tags=known(tags),
+            boundary=known(args.config.permissions_boundary),
+            cluster=self._cluster.name,
+            kubeconfig=self._cluster.kubeconfig,
+            platform_namespace=namespaces.platform,
+            models_namespace=namespaces.models,
+            buckets=pulumi.Output.all(**{role: buckets[role].id for role in get_args(BucketRole)}),
+            bucket_key=buckets.key.output("arn"),
+            kafka=known(None) if kafka is None else pulumi.Output.all(arn=kafka.arn, bootstrap=kafka.bootstrap),
+            database=pulumi.Output.all(address=user.address, id=database.instance.output("resourceId")),
+            data_cidrs=known([*self._network.data_cidrs]),
+            offers=known({key: getattr(args.config, key) for key in ("url", "brokers", "gpus")}),
         )
+        providers = (aws, self.kubernetes)
+        self.outputs = platform_outputs(self.facts, args.config.url, providers, with_kafka=kafka is not None)
         self.register_outputs({"url": self.outputs.exposure.url})
 
     def _cluster_args(self) -> ClusterArgs:
@@ -132,9 +143,9 @@ class AwsPlatform(pulumi.ComponentResource):
         ):
             helm.release(chart, chart, namespace, self._inside, values=values, repository=repository, version=pinned)
 
-    def _kafka(self) -> None:
+    def _kafka(self) -> Kafka | None:
         if self._config.kafka is None:
-            return
+            return None
         args = KafkaArgs(
             scope=self._scope,
             config=self._config.kafka,
@@ -142,7 +153,7 @@ class AwsPlatform(pulumi.ComponentResource):
             clients=self._cluster.security_group,
             log_key=self._log_key,
         )
-        Kafka("kafka", args, self._child)
+        return Kafka("kafka", args, self._child)
 
     def _database(self) -> Database:
         args = DatabaseArgs(
@@ -154,17 +165,17 @@ class AwsPlatform(pulumi.ComponentResource):
         )
         return Database("database", args, self._child)
 
-    def _mlflow_identity(self, buckets: Buckets, database: Database) -> None:
-        """MLflow's own role: its artifacts, and to sign in at its database."""
-        user = database.instance.output("resourceId").apply(
-            lambda it: self._scope.arn("rds-db", f"dbuser:{it}/{databases.USER}")
+    def _database_user(self, database: Database, namespaces: Namespaces) -> DatabaseUser:
+        args = DatabaseUserArgs(
+            scope=self._scope,
+            cluster=self._cluster,
+            database=database,
+            data_cidrs=known([*self._network.data_cidrs]),
+            namespace=namespaces.platform,
+            image=self._args.mlflow_image,
+            kubernetes=self.kubernetes,
         )
-        statements = [
-            *iam.bucket_access(buckets["models"].output("arn"), buckets.key.output("arn"), "mlflow/", write=True),
-            iam.allow(["rds-db:connect"], [user]),
-        ]
-        role = iam.role(self._scope, "mlflow", iam.trust(iam.POD_IDENTITY), statements, self._child)
-        identity(self._cluster, names.PLATFORM_NAMESPACE, names.MLFLOW, role, self._child)
+        return DatabaseUser("mlflow-user", args, self._child)
 
     def _gateway(self) -> None:
         args = GatewayArgs(
@@ -189,38 +200,6 @@ def scope_of(config: AwsPlatformConfig, *, production: bool) -> Scope:
     )
 
 
-def provider(config: AwsPlatformConfig) -> pulumi.ProviderResource:
-    """AWS in the region, and in no other account: credentials of another one are refused before anything is made."""
-    tags = {"slipway:environment": config.name, "slipway:managed-by": "pulumi", **config.tags}
-    inputs = {
-        "region": config.region,
-        # The provider's inputs are text, whatever they are.
-        "allowedAccountIds": json.dumps([config.account]),
-        "defaultTags": json.dumps({"tags": tags}),
-    }
-    return pulumi.ProviderResource("aws", "aws", inputs, pulumi.ResourceOptions(version=version("pulumi-aws")))
-
-
-def kubernetes_provider(cluster: Cluster, opts: pulumi.ResourceOptions) -> pulumi.ProviderResource:
-    """Kubernetes in that cluster, whatever kubeconfig the machine has."""
-    pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
-    inputs = {"kubeconfig": cluster.kubeconfig}
-    return pulumi.ProviderResource("kubernetes", "eks", inputs, pulumi.ResourceOptions.merge(opts, pinned))
-
-
-def identity(
-    cluster: Cluster, namespace: str, account: str, role: AwsResource, opts: pulumi.ResourceOptions
-) -> AwsResource:
-    """Pods of a service account are that role, and no others are."""
-    inputs = {
-        "clusterName": cluster.name,
-        "namespace": namespace,
-        "serviceAccount": account,
-        "roleArn": role.output("arn"),
-    }
-    return AwsResource("eks/podIdentityAssociation:PodIdentityAssociation", account, inputs, opts)
-
-
 def storage_class(key_arn: pulumi.Input[str]) -> Manifest:
     """The default: disks of gp3, encrypted, made in the zone of the pod that wants one."""
     return {
@@ -239,15 +218,6 @@ def disk_users(scope: Scope) -> dict[str, dict[str, object]]:
     return {"autoscaling.amazonaws.com": iam.confused_deputy(scope)}
 
 
-def database_uri(database: Database) -> pulumi.Output[str]:
-    """SQLAlchemy's address of MLflow's database. `rdsiam` is our driver: a token of 15 minutes for each connection."""
-    return pulumi.Output.concat(
-        f"postgresql+rdsiam://{databases.USER}@",
-        database.instance.output("address"),
-        f":{databases.PORT}/{databases.NAME}?sslmode=verify-full&sslrootcert=/etc/ssl/rds/global-bundle.pem",
-    )
-
-
-def public_url(config: AwsPlatformConfig) -> str:
-    """Base address of the gateway, known before anything is deployed."""
-    return f"https://{config.gateway.host}"
+def known(value: Any) -> pulumi.Output[Any]:
+    """What is known before anything is deployed."""
+    return pulumi.Output.from_input(value)

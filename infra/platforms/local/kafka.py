@@ -14,7 +14,7 @@ import pulumi
 from infra import names
 from infra.k8s import network, probes, workloads
 from infra.k8s.manifest import Manifest, declare, metadata, name_of
-from infra.outputs import Kafka, Namespaces
+from infra.outputs import Kafka, KafkaScaler, Namespaces
 from infra.random_secret import RandomSecret
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class KafkaBroker(pulumi.ComponentResource):
     """The broker, its users and who may reach it."""
 
     kafka: Kafka
+    credentials: Mapping[str, pulumi.Output[str]]
+    """Secrets by user, in the models' namespace, with `client.properties` of librdkafka."""
 
     def __init__(self, name: str, args: KafkaBrokerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:platforms:KafkaBroker", name, {}, opts)
@@ -74,16 +76,11 @@ class KafkaBroker(pulumi.ComponentResource):
             # By way of the broker: whoever has the address may use it.
             bootstrap=name_of(broker).apply(lambda _: bootstrap),
             port=PORT,
-            security_protocol=SECURITY_PROTOCOL,
-            mechanism=MECHANISM,
-            credentials=self._credentials(name, CLIENT, passwords[CLIENT]),
-            admin_credentials=self._credentials(name, ADMIN, passwords[ADMIN]),
+            peers=[network.namespace_peer(args.namespaces.platform, LABELS)],
             user=CLIENT,
-            password=passwords[CLIENT],
-            mechanism_of_keda="plaintext",
-            client_labels=CLIENT_LABELS,
-            brokers=1,
+            scaler=KafkaScaler(secret={"sasl": "plaintext", "username": CLIENT, "password": passwords[CLIENT]}),
         )
+        self.credentials = {user: self._credentials(name, user, passwords[user]) for user in (CLIENT, ADMIN)}
         self.register_outputs({"bootstrap": self.kafka.bootstrap})
 
     def _credentials(self, name: str, user: str, password: pulumi.Output[str]) -> pulumi.Output[str]:

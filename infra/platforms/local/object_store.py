@@ -18,6 +18,8 @@ from infra.random_secret import RandomSecret
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from infra.access import BucketRole
+
 PORT = 7070
 REGION = "us-east-1"
 """versitygw's default; clients must sign for some region."""
@@ -40,6 +42,9 @@ BOOTSTRAP_SECONDS = 180
 LABELS = {names.LABEL_NAME: names.OBJECT_STORE}
 BOOTSTRAP_LABELS = {names.LABEL_NAME: f"{names.OBJECT_STORE}-bootstrap"}
 CLIENT_LABELS = {names.LABEL_OBJECT_STORE_CLIENT: "true"}
+
+OWNERS: Mapping[BucketRole, str] = {"models": names.MLFLOW, "features": names.BATCH, "predictions": names.BATCH}
+"""Users by what their buckets are for."""
 
 BUCKETS = {
     names.MLFLOW: (names.MODELS_BUCKET,),
@@ -72,6 +77,8 @@ class ObjectStore(pulumi.ComponentResource):
     models_bucket: Bucket
     features_bucket: Bucket
     predictions_bucket: Bucket
+    credentials: Mapping[str, pulumi.Output[str]]
+    """Secrets by user, each where its client runs, with the keys of `CREDENTIAL_KEYS`."""
 
     def __init__(self, name: str, args: ObjectStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:platforms:ObjectStore", name, {}, opts)
@@ -97,18 +104,18 @@ class ObjectStore(pulumi.ComponentResource):
         users = {"root": root, names.MLFLOW: mlflow, names.BATCH: batch}
         bootstrapped = self._bootstrap(args.bootstrap_image, endpoint, users)
 
-        def bucket(bucket_name: str, credentials: pulumi.CustomResource) -> Bucket:
+        def bucket(bucket_name: str) -> Bucket:
             return Bucket(
                 # By way of the Job: whoever uses the bucket waits for it.
                 name=name_of(bootstrapped).apply(lambda _: bucket_name),
                 endpoint=endpoint,
                 region=pulumi.Output.from_input(REGION),
-                credentials=name_of(credentials),
             )
 
-        self.models_bucket = bucket(names.MODELS_BUCKET, mlflow)
-        self.features_bucket = bucket(names.FEATURES_BUCKET, batch_jobs)
-        self.predictions_bucket = bucket(names.PREDICTIONS_BUCKET, batch_jobs)
+        self.models_bucket = bucket(names.MODELS_BUCKET)
+        self.features_bucket = bucket(names.FEATURES_BUCKET)
+        self.predictions_bucket = bucket(names.PREDICTIONS_BUCKET)
+        self.credentials = {names.MLFLOW: name_of(mlflow), names.BATCH: name_of(batch_jobs)}
         self.register_outputs({"bucket": self.models_bucket.name, "endpoint": endpoint})
 
     def _claim(self, volume: str, size: str) -> pulumi.Output[str]:

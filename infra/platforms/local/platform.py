@@ -11,7 +11,8 @@ from infra import names
 from infra.k8s import workloads
 from infra.k8s.manifest import declare, name_of
 from infra.k8s.namespaces import isolated
-from infra.outputs import Exposure, Kafka, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.outputs import Exposure, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.platforms.local.access import LocalAccess
 from infra.platforms.local.kafka import KafkaBroker, KafkaBrokerArgs
 from infra.platforms.local.object_store import ObjectStore, ObjectStoreArgs
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from infra.config.platform import KafkaConfig, LocalPlatformConfig
     from infra.config.stack import ImageName
-
-GATEWAY_HOST = "127.0.0.1"
-"""The embedded cluster, kind and k3d all map the gateway's port to the machine's loopback."""
 
 MLFLOW_DATABASE_URI = "sqlite:////database/mlflow.db"
 """On MLflow's volume, mounted at `/database`."""
@@ -52,14 +50,16 @@ class LocalPlatform(pulumi.ComponentResource):
         )
         store = self._object_store(namespaces, args)
         kafka = args.config.kafka
+        broker = self._kafka(namespaces, kafka, args.images["kafka"]) if kafka.enabled else None
         self.outputs = PlatformOutputs(
             namespaces=namespaces,
             models_bucket=store.models_bucket,
             features_bucket=store.features_bucket,
             predictions_bucket=store.predictions_bucket,
             mlflow_database=self._mlflow_database(namespaces, args.mlflow_database_size),
-            exposure=Exposure(node_port=args.config.gateway_port, url=public_url(args.config)),
-            kafka=self._kafka(namespaces, kafka, args.images["kafka"]) if kafka.enabled else None,
+            exposure=Exposure(node_port=args.config.gateway_port, url=args.config.url),
+            access=LocalAccess(s3=store.credentials, kafka={} if broker is None else broker.credentials),
+            kafka=None if broker is None else broker.kafka,
         )
         self.register_outputs({"url": self.outputs.exposure.url})
 
@@ -72,18 +72,12 @@ class LocalPlatform(pulumi.ComponentResource):
         )
         return ObjectStore(names.OBJECT_STORE, store_args, self._child)
 
-    def _kafka(self, namespaces: Namespaces, config: KafkaConfig, image: str) -> Kafka:
-        return KafkaBroker(
-            names.KAFKA, KafkaBrokerArgs(config=config, image=image, namespaces=namespaces), self._child
-        ).kafka
+    def _kafka(self, namespaces: Namespaces, config: KafkaConfig, image: str) -> KafkaBroker:
+        args = KafkaBrokerArgs(config=config, image=image, namespaces=namespaces)
+        return KafkaBroker(names.KAFKA, args, self._child)
 
     def _mlflow_database(self, namespaces: Namespaces, size: str) -> MlflowDatabase:
         labels = {names.LABEL_NAME: names.MLFLOW}
         manifest = workloads.volume_claim(f"{names.MLFLOW}-database", namespaces.platform, labels, size)
         claim = declare(f"{names.MLFLOW}-database", manifest, self._child)
         return MlflowDatabase(uri=pulumi.Output.from_input(MLFLOW_DATABASE_URI), claim=name_of(claim))
-
-
-def public_url(config: LocalPlatformConfig) -> str:
-    """Base address of the gateway, known before anything is deployed."""
-    return f"http://{GATEWAY_HOST}:{config.gateway_port}"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pulumi
 
 from infra import names
+from infra.access import Needs, Place
 from infra.k8s import network, placement, workloads
 from infra.k8s.quantities import cores
 from services.contract import BATCH_MODULE, FINAL_EXIT_CODES, Env
 
 if TYPE_CHECKING:
+    from infra.access import BucketRole, Granted
     from infra.config.batch import BatchModelConfig
     from infra.k8s.manifest import Manifest
     from infra.outputs import Bucket, Mlflow, PlatformOutputs
@@ -41,6 +44,8 @@ class JobSpec:
     image: str
     platform: PlatformOutputs
     mlflow: Mlflow
+    granted: Granted
+    """What the platform gives for `needs`."""
 
     @property
     def name(self) -> str:
@@ -55,11 +60,22 @@ class JobSpec:
     @property
     def labels(self) -> dict[str, str]:
         """Labels of its pods."""
-        return {
-            names.LABEL_NAME: self.model,
-            names.LABEL_MODEL: self.model,
-            names.LABEL_OBJECT_STORE_CLIENT: "true",
-        }
+        return {names.LABEL_NAME: self.model, names.LABEL_MODEL: self.model, **self.granted.labels}
+
+
+def needs(config: BatchModelConfig) -> Needs:
+    """What the job does in the platform's buckets: read its input, and write what it makes of it."""
+    return Needs(reads=[_place(config.input)], writes=[_place(config.output)])
+
+
+def _place(table: str) -> Place:
+    """The longest prefix that each day's keys have, and that the job's own listing asks below."""
+    role, _, path = table.partition("/")
+    wild = re.search(r"[*?[]", path)
+    if wild or path.endswith((".parquet", ".parq")):
+        path, _, _ = path[: wild.start() if wild else None].rpartition("/")
+    prefix, _, _ = (f"{path}/" if path else "").partition("{date}")
+    return Place(cast("BucketRole", role), prefix)
 
 
 def environment(spec: JobSpec) -> dict[str, pulumi.Input[str]]:
@@ -141,7 +157,11 @@ def _pod(spec: JobSpec, account: pulumi.Input[str]) -> workloads.Pod:
             names.ANNOTATION_MODEL_DIGEST: spec.resolved.digest,
         },
         containers=[_container(spec)],
-        volumes={"cache": {"emptyDir": {"sizeLimit": "20Gi"}}, "scratch": {"emptyDir": {"sizeLimit": "1Gi"}}},
+        volumes={
+            "cache": {"emptyDir": {"sizeLimit": "20Gi"}},
+            "scratch": {"emptyDir": {"sizeLimit": "1Gi"}},
+            **spec.granted.volumes,
+        },
         service_account=account,
         grace_seconds=GRACE_SECONDS,
         extra=placement.nodes(spec.config.resources.placement),
@@ -153,14 +173,12 @@ def _container(spec: JobSpec) -> Manifest:
     # The Job's name tells when it was due.
     due = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
     env.append({"name": str(Env.BATCH_JOB_NAME), "valueFrom": due})
-    credentials = spec.platform.features_bucket.credentials
-    if credentials is not None:
-        env += workloads.secret_env(credentials, {key: key for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")})
+    env += spec.granted.env
     return workloads.container(
         CONTAINER,
         spec.image,
         placement.resources(spec.config.resources),
-        {"cache": CACHE, "scratch": workloads.SCRATCH},
+        {"cache": CACHE, "scratch": workloads.SCRATCH, **spec.granted.mounts},
         command=["python", "-m", BATCH_MODULE],
         env=env,
     )

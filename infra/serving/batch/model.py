@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pulumi
 
+from infra import names
 from infra.k8s import workloads
 from infra.k8s.manifest import declare, name_of
 from infra.serving.batch import facts
@@ -47,6 +48,9 @@ class BatchModel(pulumi.ComponentResource):
         inputs = facts.inputs(name, args.config, args.resolved, args.gate, production=args.production)
         super().__init__("slipway:serving:BatchModel", name, inputs, opts)
         child = pulumi.ResourceOptions(parent=self)
+        granted = args.platform.access.grant(
+            names.batch_job(name), args.platform.namespaces.models, manifests.needs(args.config), child
+        )
         spec = JobSpec(
             model=name,
             config=args.config,
@@ -54,10 +58,11 @@ class BatchModel(pulumi.ComponentResource):
             image=args.config.image or str(args.image),
             platform=args.platform,
             mlflow=args.mlflow,
+            granted=granted,
         )
         policy = declare(spec.name, manifests.network_policy(spec), child)
         account = declare(spec.name, workloads.service_account(spec.name, spec.namespace, spec.labels), child)
         # After the policy: no run begins with more ways out than it should have.
-        after = pulumi.ResourceOptions(parent=self, depends_on=[policy])
+        after = pulumi.ResourceOptions(parent=self, depends_on=[policy, *granted.after])
         declare(spec.name, manifests.cron_job(spec, name_of(account)), after)
         self.register_outputs({"schedule": args.config.schedule})

@@ -6,15 +6,17 @@ run again on what an earlier run left; nothing is ever deleted.
     1. Topics that are not there are made.
     2. Partitions are added where there are fewer than the list says; where there are more, it ends with an error.
     3. Settings become the list's.
-    4. Each stream's rights are given to its user: read its input and group, write its output and dead letters, use
-       transactions of its name.
+    4. Where the list names a user, it gets the rights of each stream: read its input and group, write its output and
+       dead letters, use transactions of its name.
 
-Arguments: bootstrap servers, the list (JSON), and optionally a file of the client's properties.
+Arguments: bootstrap servers, the list (JSON). How to sign in is said as to the service: by a file that
+`SLIPWAY_KAFKA_PROPERTIES` names, or by `SLIPWAY_KAFKA_IAM_REGION`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,15 +113,32 @@ def allow(admin: AdminClient, user: str, streams: dict[str, Any]) -> None:
         settled(admin.create_acls(rights, request_timeout=SECONDS))
 
 
-def main(bootstrap: str, file: str, properties: str | None = None) -> None:
-    """The four steps of the module's docstring."""
+def token(region: str) -> tuple[str, float]:
+    """A token of MSK's, and when it ends, in seconds since the epoch."""
+    from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # noqa: PLC0415  # where brokers ask for one
+
+    made, ends_ms = MSKAuthTokenProvider.generate_auth_token(region)
+    return made, ends_ms / 1e3
+
+
+def client() -> dict[str, Any]:
+    """How to sign in."""
+    region = os.environ.get("SLIPWAY_KAFKA_IAM_REGION")
+    if region:
+        signed = {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}
+        return {**signed, "oauth_cb": lambda _: token(region)}
+    properties = os.environ.get("SLIPWAY_KAFKA_PROPERTIES")
     lines = Path(properties).read_text().splitlines() if properties else []
-    client = dict(line.split("=", 1) for line in lines if line)
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+def main(bootstrap: str, file: str) -> None:
+    """The four steps of the module's docstring."""
     wanted = json.loads(Path(file).read_text())
-    admin = AdminClient({**client, "bootstrap.servers": bootstrap})
+    admin = AdminClient({**client(), "bootstrap.servers": bootstrap})
     try:
         declare(admin, wanted["topics"])
-        if properties:  # brokers without users have no rights to give
+        if wanted["user"]:
             allow(admin, wanted["user"], wanted["streams"])
     except KafkaException as error:
         raise SystemExit(f"{bootstrap}: {error.args[0]}") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pulumi
 
+from infra import names
 from infra.k8s import workloads
 from infra.k8s.manifest import declare, name_of
 from infra.serving.streaming import facts
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from infra.config.evidence import EvidenceConfig
     from infra.config.streaming import StreamModelConfig
-    from infra.outputs import AddonOutputs, Kafka, Namespaces
+    from infra.outputs import AddonOutputs, PlatformOutputs
     from infra.registry.reference import ResolvedModel
     from infra.serving.streaming.topics import Topics
 
@@ -32,8 +33,7 @@ class StreamModelArgs:
     """What its references stand for: the model's, and the shadow's where there is one."""
     image: str | None
     """Image of the workers, where the model names none of its own."""
-    namespaces: Namespaces
-    kafka: Kafka
+    platform: PlatformOutputs
     topics: Topics
     addons: AddonOutputs
     gate: EvidenceConfig
@@ -52,21 +52,26 @@ class StreamModel(pulumi.ComponentResource):
         inputs = facts.inputs(name, args.config, args.resolved, args.gate, production=args.production)
         super().__init__("slipway:serving:StreamModel", name, inputs, opts)
         child = pulumi.ResourceOptions(parent=self)
+        kafka, namespace = args.platform.kafka, args.platform.namespaces.models
+        if kafka is None:
+            raise AssertionError("streams without Kafka are refused with the configuration")
+        granted = args.platform.access.grant(names.stream(name), namespace, manifests.needs(name, args.config), child)
         spec = WorkerSpec(
             model=name,
             config=args.config,
             resolved=args.resolved,
             image=args.config.image or str(args.image),
-            namespaces=args.namespaces,
-            kafka=args.kafka,
+            namespaces=args.platform.namespaces,
+            kafka=kafka,
             mlflow=args.addons.mlflow,
+            granted=granted,
         )
         policy = declare(spec.name, manifests.network_policy(spec), child)
         account = declare(spec.name, workloads.service_account(spec.name, spec.namespace, spec.selector), child)
         within = f"{manifests.deadline_seconds(args.config)}s"
         options = pulumi.ResourceOptions(
             parent=self,
-            depends_on=[policy, args.topics.applied],
+            depends_on=[policy, args.topics.applied, *granted.after],
             custom_timeouts=pulumi.CustomTimeouts(create=within, update=within),
             # Their number is the autoscaler's where there is one.
             ignore_changes=["spec.replicas"] if args.config.scaling.automatic else None,

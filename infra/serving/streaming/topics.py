@@ -12,6 +12,7 @@ import pulumi
 from pulumi import dynamic
 
 from infra import names
+from infra.access import Needs
 from infra.config.base import PROJECT
 from infra.k8s import workloads
 from infra.k8s.manifest import Manifest, declare, name_of
@@ -19,8 +20,9 @@ from infra.k8s.manifest import Manifest, declare, name_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.access import Granted
     from infra.config.streaming import StreamModelConfig, TopicConfig
-    from infra.outputs import Kafka, Namespaces
+    from infra.outputs import PlatformOutputs
 
 SCRIPT = Path(__file__).with_name("declare_topics.py")
 LIST = "topics.json"
@@ -39,8 +41,7 @@ class TopicsArgs:
     """Whose rights are given."""
     image: str
     """Python with Kafka's client: the service's."""
-    kafka: Kafka
-    namespaces: Namespaces
+    platform: PlatformOutputs
 
 
 class PartitionsProvider(dynamic.ResourceProvider):
@@ -88,18 +89,31 @@ class Topics(pulumi.ComponentResource):
     def __init__(self, name: str, args: TopicsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:serving:Topics", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
-        namespace = args.namespaces.models
+        kafka, namespace = args.platform.kafka, args.platform.namespaces.models
+        if kafka is None:
+            raise AssertionError("topics without Kafka are refused with the configuration")
         counted = Partitions(name, {topic: config.partitions for topic, config in args.topics.items()}, child)
-        files = {SCRIPT.name: SCRIPT.read_text(), LIST: topic_list(args)}
+        files = {SCRIPT.name: SCRIPT.read_text(), LIST: topic_list(args, kafka.user)}
         mounted = declare(name, workloads.config_map(names.TOPICS, namespace, LABELS, files), child)
+        account = declare(name, workloads.service_account(names.TOPICS, namespace, LABELS), child)
+        granted = args.platform.access.grant(names.TOPICS, namespace, Needs(declares=list(args.topics)), child)
+        spec = JobSpec(
+            image=args.image,
+            namespace=namespace,
+            account=name_of(account),
+            bootstrap=kafka.bootstrap,
+            files=name_of(mounted),
+            contents=files,
+            granted=granted,
+        )
         # A Job cannot change: the provider replaces it, and the new one needs the old one's name.
-        options = pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[counted])
-        self.applied = declare(name, job(args, name_of(mounted), files), options)
+        options = pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[counted, *granted.after])
+        self.applied = declare(name, job(spec), options)
         self.register_outputs({})
 
 
-def topic_list(args: TopicsArgs) -> str:
-    """What the Job reads."""
+def topic_list(args: TopicsArgs, user: str | None) -> str:
+    """What the Job reads; rights are given where Kafka itself has a user."""
     topics = {
         topic: {
             "partitions": config.partitions,
@@ -112,34 +126,43 @@ def topic_list(args: TopicsArgs) -> str:
         name: {"read": stream.input, "write": [stream.output, stream.dead_letter], "group": stream.group or name}
         for name, stream in args.streams.items()
     }
-    return json.dumps({"user": args.kafka.user, "topics": topics, "streams": streams}, indent=1, sort_keys=True) + "\n"
+    return json.dumps({"user": user, "topics": topics, "streams": streams}, indent=1, sort_keys=True) + "\n"
 
 
-def job(args: TopicsArgs, files: pulumi.Input[str], contents: Mapping[str, str]) -> Manifest:
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """What the Job is made from."""
+
+    image: str
+    namespace: pulumi.Input[str]
+    account: pulumi.Input[str]
+    bootstrap: pulumi.Input[str]
+    files: pulumi.Input[str]
+    """ConfigMap with the script and the list."""
+    contents: Mapping[str, str]
+    granted: Granted
+
+
+def job(spec: JobSpec) -> Manifest:
     """The Job; another list or script is another Job."""
-    volumes: dict[str, Manifest] = {
-        "files": {"configMap": {"name": files}},
-        "scratch": {"emptyDir": {"sizeLimit": "64Mi"}},
-    }
-    mounts = {"files": "/files", "scratch": workloads.SCRATCH}
-    properties = []
-    if args.kafka.admin_credentials is not None:
-        volumes["admin"] = {"secret": {"secretName": args.kafka.admin_credentials}}
-        mounts["admin"] = "/admin"
-        properties = ["/admin/client.properties"]
     container = workloads.container(
         "topics",
-        args.image,
+        spec.image,
         workloads.resources(cpu="100m", cpu_limit="1", memory="256Mi"),
-        mounts,
-        command=["python", f"/files/{SCRIPT.name}", args.kafka.bootstrap, f"/files/{LIST}", *properties],
-        env=workloads.env({"HOME": workloads.SCRATCH}),
+        {"files": "/files", "scratch": workloads.SCRATCH, **spec.granted.mounts},
+        command=["python", f"/files/{SCRIPT.name}", spec.bootstrap, f"/files/{LIST}"],
+        env=[*workloads.env({"HOME": workloads.SCRATCH}), *spec.granted.env],
     )
-    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(contents.items())).encode())
+    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(spec.contents.items())).encode())
     pod = workloads.Pod(
-        labels={**LABELS, **args.kafka.client_labels},
+        labels={**LABELS, **spec.granted.labels},
         containers=[container],
-        volumes=volumes,
+        volumes={
+            "files": {"configMap": {"name": spec.files}},
+            "scratch": {"emptyDir": {"sizeLimit": "64Mi"}},
+            **spec.granted.volumes,
+        },
         annotations={names.ANNOTATION_CONFIG_DIGEST: digest.hexdigest()},
+        service_account=spec.account,
     )
-    return workloads.job(names.TOPICS, args.namespaces.models, pod, APPLY_SECONDS)
+    return workloads.job(names.TOPICS, spec.namespace, pod, APPLY_SECONDS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra import names
+from infra.access import Needs
 from infra.config.streaming import RELEASE, SHADOW
 from infra.k8s import network, placement, probes, workloads
 from infra.k8s.manifest import Manifest, metadata
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     import pulumi
 
+    from infra.access import Granted
     from infra.config.streaming import StreamModelConfig
     from infra.outputs import Kafka, Mlflow, Namespaces
     from infra.registry.reference import ResolvedModel
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 CACHE = "/cache"
 HTTP = "http"
 """Name of the port of probes and metrics."""
-
-PROPERTIES = "/kafka"
-"""Where the Secret with the client's properties is mounted."""
 
 GRACE_SECONDS = 60
 """A worker that is told to stop commits what it began, in less than a second, and leaves its group."""
@@ -50,6 +49,8 @@ class WorkerSpec:
     namespaces: Namespaces
     kafka: Kafka
     mlflow: Mlflow
+    granted: Granted
+    """What the platform gives for `needs`."""
 
     @property
     def name(self) -> str:
@@ -69,12 +70,22 @@ class WorkerSpec:
     @property
     def labels(self) -> dict[str, str]:
         """Labels of its pods. `stream` stands where other kinds have a release: metrics are told apart by it."""
-        return {**self.selector, names.LABEL_RELEASE: RELEASE, **self.kafka.client_labels}
+        return {**self.selector, names.LABEL_RELEASE: RELEASE, **self.granted.labels}
 
     @property
     def group(self) -> str:
         """Consumer group."""
-        return self.config.group or self.model
+        return group(self.model, self.config)
+
+
+def group(model: str, config: StreamModelConfig) -> str:
+    """Consumer group of a stream."""
+    return config.group or model
+
+
+def needs(model: str, config: StreamModelConfig) -> Needs:
+    """What the workers do in Kafka."""
+    return Needs(consumes=[config.input], produces=[config.output, config.dead_letter], group=group(model, config))
 
 
 def deadline_seconds(config: StreamModelConfig) -> int:
@@ -108,8 +119,6 @@ def environment(spec: WorkerSpec) -> dict[str, pulumi.Input[str]]:
     if SHADOW in spec.resolved:
         contract[Env.SHADOW_URI] = spec.resolved[SHADOW].uri
         contract[Env.SHADOW_DIGEST] = spec.resolved[SHADOW].digest
-    if spec.kafka.credentials is not None:
-        contract[Env.KAFKA_PROPERTIES] = f"{PROPERTIES}/client.properties"
     return {**contract, "HOME": workloads.SCRATCH, **config.env}
 
 
@@ -153,6 +162,7 @@ def scaled_object(
             "offsetResetPolicy": "earliest",
             # A group that has committed nothing yet has all of the topic before it.
             "scaleToZeroOnInvalidOffset": "false",
+            **spec.kafka.scaler.settings,
         },
     }
     if authentication is not None:
@@ -185,9 +195,8 @@ def _pod(spec: WorkerSpec, account: pulumi.Input[str]) -> workloads.Pod:
     volumes: dict[str, Manifest] = {
         "cache": {"emptyDir": {"sizeLimit": "10Gi"}},
         "scratch": {"emptyDir": {"sizeLimit": "1Gi"}},
+        **spec.granted.volumes,
     }
-    if spec.kafka.credentials is not None:
-        volumes["kafka"] = {"secret": {"secretName": spec.kafka.credentials}}
     return workloads.Pod(
         labels=spec.labels,
         annotations=_served(spec),
@@ -200,16 +209,13 @@ def _pod(spec: WorkerSpec, account: pulumi.Input[str]) -> workloads.Pod:
 
 
 def _container(spec: WorkerSpec) -> Manifest:
-    mounts = {"cache": CACHE, "scratch": workloads.SCRATCH}
-    if spec.kafka.credentials is not None:
-        mounts["kafka"] = PROPERTIES
     return workloads.container(
         "worker",
         spec.image,
         placement.resources(spec.config.resources),
-        mounts,
+        {"cache": CACHE, "scratch": workloads.SCRATCH, **spec.granted.mounts},
         command=["python", "-m", STREAM_MODULE],
-        env=workloads.env(environment(spec)),
+        env=[*workloads.env(environment(spec)), *spec.granted.env],
         ports=[{"name": HTTP, "containerPort": HTTP_PORT}],
         startupProbe=probes.startup(Route.READY, HTTP, within=spec.config.startup_seconds),
         readinessProbe=probes.readiness(Route.READY, HTTP),

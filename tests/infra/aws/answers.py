@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 
 
-def outputs(token: str, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+Answer = dict[str, Any]
+
+
+def _kafka(name: str, inputs: dict[str, Any]) -> Answer:
+    return {
+        "arn": f"arn:aws:kafka:{REGION}:{ACCOUNT}:cluster/{inputs['clusterName']}/0123-4",
+        "bootstrapBrokersSaslIam": "b-1.kafka.test:9098,b-2.kafka.test:9098",
+    }
+
+
+def _cluster(name: str, inputs: dict[str, Any]) -> Answer:
+    return {
+        "endpoint": f"https://{name}.eks.test",
+        "certificateAuthority": {"data": "Y2E="},
+        "vpcConfig": {**inputs["vpcConfig"], "clusterSecurityGroupId": "sg-cluster"},
+        "identities": [],
+    }
+
+
+def _database(name: str, inputs: dict[str, Any]) -> Answer:
+    return {
+        "address": f"{name}.rds.test",
+        "resourceId": f"db-{name.upper()}",
+        "masterUserSecrets": [{"secretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!{name}"}],
+    }
+
+
+ANSWERS: dict[str, Callable[[str, dict[str, Any]], Answer]] = {
+    "aws:ec2/eip:Eip": lambda name, _: {"allocationId": f"eipalloc-{name}"},
+    "aws:ec2/launchTemplate:LaunchTemplate": lambda *_: {"latestVersion": 1},
+    "aws:ecr/repository:Repository": lambda _, inputs: {
+        "repositoryUrl": f"{ACCOUNT}.dkr.ecr.{REGION}.test/{inputs['name']}"
+    },
+    "aws:eks/cluster:Cluster": _cluster,
+    "aws:eks/nodeGroup:NodeGroup": lambda name, _: {"resources": [{"autoscalingGroups": [{"name": f"asg-{name}"}]}]},
+    "aws:kms/key:Key": lambda name, _: {"keyId": f"key-{name}"},
+    "aws:lb/loadBalancer:LoadBalancer": lambda name, _: {"dnsName": f"{name}.elb.test", "zoneId": "Z0ELB"},
+    "aws:msk/cluster:Cluster": _kafka,
+    "aws:msk/configuration:Configuration": lambda *_: {"latestRevision": 1},
+    "aws:msk/serverlessCluster:ServerlessCluster": _kafka,
+    "aws:rds/instance:Instance": _database,
+    "aws:sqs/queue:Queue": lambda name, _: {"url": f"https://sqs.{REGION}.test/{name}"},
+}
+"""By type, where it tells more than an ARN."""
+
+
+def outputs(token: str, name: str, inputs: dict[str, Any]) -> Answer:
     """Outputs of a new resource."""
     service, kind = token.split(":")[1].partition("/")[0], token.rpartition(":")[2]
-    found: dict[str, Any] = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{kind.lower()}/{name}"}
-    if token == "aws:eks/cluster:Cluster":
-        found |= {
-            "endpoint": f"https://{name}.eks.test",
-            "certificateAuthority": {"data": "Y2E="},
-            "vpcConfig": {**inputs["vpcConfig"], "clusterSecurityGroupId": "sg-cluster"},
-            "identities": [],
-        }
-    elif token == "aws:eks/nodeGroup:NodeGroup":
-        found["resources"] = [{"autoscalingGroups": [{"name": f"asg-{name}"}]}]
-    elif token == "aws:rds/instance:Instance":
-        found |= {
-            "address": f"{name}.rds.test",
-            "resourceId": f"db-{name.upper()}",
-            "masterUserSecrets": [{"secretArn": f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!{name}"}],
-        }
-    elif kind in {"Cluster", "ServerlessCluster"} and service == "msk":
-        found |= {
-            "arn": f"arn:aws:kafka:{REGION}:{ACCOUNT}:cluster/{inputs['clusterName']}/0123-4",
-            "bootstrapBrokersSaslIam": "b-1.kafka.test:9098,b-2.kafka.test:9098",
-        }
-    elif token == "aws:kms/key:Key":
-        found["keyId"] = f"key-{name}"
-    elif token == "aws:ec2/launchTemplate:LaunchTemplate":
-        found["latestVersion"] = 1
-    elif token == "aws:ec2/eip:Eip":
-        found["allocationId"] = f"eipalloc-{name}"
-    elif token == "aws:lb/loadBalancer:LoadBalancer":
-        found |= {"dnsName": f"{name}.elb.test", "zoneId": "Z0ELB"}
-    elif token == "aws:ecr/repository:Repository":
-        found["repositoryUrl"] = f"{ACCOUNT}.dkr.ecr.{REGION}.test/{inputs['name']}"
-    elif token == "aws:sqs/queue:Queue":
-        found["url"] = f"https://sqs.{REGION}.test/{name}"
-    elif token == "aws:msk/configuration:Configuration":
-        found["latestRevision"] = 1
-    return found
+    found = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{kind.lower()}/{name}"}
+    return {**found, **ANSWERS.get(token, lambda *_: {})(name, inputs)}

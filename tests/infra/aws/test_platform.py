@@ -127,7 +127,7 @@ def test_there_are_as_many_ways_out_as_were_asked_for_and_each_private_subnet_ha
     assert len(recorded.of("NatGateway")) == gateways
     routes = [name for name in recorded.of("Route") if name.startswith("private-")]
     assert len(routes) == (3 if gateways else 0)
-    endpoints = {name for name in recorded.of("VpcEndpoint")}
+    endpoints = set(recorded.of("VpcEndpoint"))
     assert {"s3", "ecr-api", "ecr-dkr", "sts", "logs"} <= endpoints
     assert ("secretsmanager" in endpoints) == (nat == "none"), "without a way out AWS is reached by endpoints alone"
     assert not [name for name in recorded.of("Route") if name.startswith("data")], "databases have no way out"

@@ -32,7 +32,7 @@ DELIVERY_SECONDS = 10.0
 """How long a flush waits for a broker."""
 
 
-def sink(uri: str, *, s3_endpoint_url: str | None = None, kafka: dict[str, str] | None = None) -> Sink:
+def sink(uri: str, *, s3_endpoint_url: str | None = None, kafka: dict[str, Any] | None = None) -> Sink:
     """The sink of a URI. `kafka` is librdkafka's configuration beyond the brokers. Raises `ValueError`."""
     parts = urlsplit(uri)
     path = parts.path.strip("/")
@@ -143,7 +143,7 @@ class S3Sink:
 class KafkaSink:
     """Lines as messages."""
 
-    def __init__(self, configuration: dict[str, str], topic: str) -> None:
+    def __init__(self, configuration: dict[str, Any], topic: str) -> None:
         from confluent_kafka import Producer  # noqa: PLC0415  # only where there is a broker
 
         defaults = {"compression.type": "lz4", "linger.ms": "50", "enable.idempotence": "true"}

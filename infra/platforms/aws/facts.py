@@ -1,0 +1,125 @@
+"""All that there is to know of an AWS platform to build on it, and what every platform provides, made from that alone.
+
+Plain values: a stack exports them, and another one that reads them has the same platform.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pulumi
+
+from infra.outputs import Bucket, Exposure, Kafka, KafkaScaler, MlflowDatabase, Namespaces, PlatformOutputs
+from infra.platforms.aws import database
+from infra.platforms.aws.access import AwsAccess
+from infra.platforms.aws.gateway import NODE_PORT
+from infra.platforms.aws.kafka import IAM_PORT
+from infra.platforms.aws.network import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infra.access import BucketRole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One Output each."""
+
+    prefix: pulumi.Output[str]
+    """Begins every name."""
+    account: pulumi.Output[str]
+    region: pulumi.Output[str]
+    tags: pulumi.Output[dict[str, str]]
+    """On everything."""
+    boundary: pulumi.Output[str | None]
+    """IAM policy that bounds every role."""
+    cluster: pulumi.Output[str]
+    kubeconfig: pulumi.Output[str]
+    """How Pulumi reaches the cluster, once it can; without a secret."""
+    platform_namespace: pulumi.Output[str]
+    models_namespace: pulumi.Output[str]
+    buckets: pulumi.Output[dict[str, str]]
+    """Names by what they are for."""
+    bucket_key: pulumi.Output[str]
+    """ARN of the key that encrypts them."""
+    kafka: pulumi.Output[dict[str, Any] | None]
+    """`arn` and `bootstrap`; None where there is none."""
+    database: pulumi.Output[dict[str, str]]
+    """`address`, and `id` by which IAM knows it; who signs in finds its user there."""
+    data_cidrs: pulumi.Output[list[str]]
+    """Where databases and brokers have their addresses."""
+    offers: pulumi.Output[dict[str, Any]]
+    """What a configuration that refers to it says of it, too: `url`, `brokers`, `gpus`."""
+
+    def exported(self) -> dict[str, pulumi.Output[Any]]:
+        """For another stack."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def read(cls, value: Callable[[str], pulumi.Output[Any]]) -> Facts:
+        """What another stack has exported, by name."""
+        return cls(**{each.name: value(each.name) for each in fields(cls)})
+
+
+def aws_provider(
+    account: pulumi.Input[str], region: pulumi.Input[str], tags: pulumi.Input[dict[str, str]]
+) -> pulumi.ProviderResource:
+    """AWS in the region, and in no other account: credentials of another one are refused before anything is made."""
+    inputs = {
+        "region": region,
+        # The provider's inputs are text, whatever they are.
+        "allowedAccountIds": pulumi.Output.json_dumps([account]),
+        "defaultTags": pulumi.Output.json_dumps({"tags": tags}),
+    }
+    return pulumi.ProviderResource("aws", "aws", inputs, pulumi.ResourceOptions(version=version("pulumi-aws")))
+
+
+def kubernetes_provider(
+    kubeconfig: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+) -> pulumi.ProviderResource:
+    """Kubernetes in that cluster, whatever kubeconfig the machine has."""
+    pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
+    options = pulumi.ResourceOptions.merge(opts, pinned)
+    return pulumi.ProviderResource("kubernetes", "eks", {"kubeconfig": kubeconfig}, options)
+
+
+def platform_outputs(
+    facts: Facts, url: str, providers: tuple[pulumi.ProviderResource, ...], *, with_kafka: bool
+) -> PlatformOutputs:
+    """What every platform provides. `url` and `with_kafka` are what the configuration says before anything is known."""
+
+    def bucket(role: BucketRole) -> Bucket:
+        return Bucket(name=facts.buckets.apply(lambda it: it[role]), endpoint=None, region=facts.region)
+
+    return PlatformOutputs(
+        namespaces=Namespaces(platform=facts.platform_namespace, models=facts.models_namespace),
+        models_bucket=bucket("models"),
+        features_bucket=bucket("features"),
+        predictions_bucket=bucket("predictions"),
+        mlflow_database=MlflowDatabase(uri=facts.database.apply(lambda it: database.uri(it["address"])), claim=None),
+        exposure=Exposure(node_port=NODE_PORT, url=url),
+        access=AwsAccess(facts),
+        kafka=_kafka(facts) if with_kafka else None,
+        providers=providers,
+    )
+
+
+def _kafka(facts: Facts) -> Kafka:
+    return Kafka(
+        bootstrap=facts.kafka.apply(lambda it: str((it or {})["bootstrap"])),
+        port=IAM_PORT,
+        peers=blocks(facts.data_cidrs),
+        user=None,
+        scaler=KafkaScaler(
+            settings={
+                "tls": "enable",
+                "sasl": "oauthbearer",
+                "saslTokenProvider": "aws_msk_iam",
+                "awsRegion": facts.region,
+            },
+            identity="aws",
+        ),
+    )

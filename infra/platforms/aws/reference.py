@@ -1,0 +1,43 @@
+"""A platform on AWS that another stack has deployed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pulumi
+
+from infra.config.base import PROJECT
+from infra.config.problems import shown
+from infra.errors import ConfigError
+from infra.platforms.aws.facts import Facts, aws_provider, kubernetes_provider, platform_outputs
+
+if TYPE_CHECKING:
+    from infra.config.platform import ReferencePlatformConfig
+    from infra.outputs import PlatformOutputs
+
+OUTPUT = "platform"
+"""Of the other stack: its facts."""
+
+
+def referenced(config: ReferencePlatformConfig) -> PlatformOutputs:
+    """What every platform provides, made from what the other stack exports."""
+    stack = pulumi.StackReference(config.stack)
+    exported = stack.require_output(OUTPUT)
+    # By way of the check: nothing uses a fact before the configuration was held to them.
+    checked = exported.apply(lambda facts: agreeing(config, facts))
+    facts = Facts.read(lambda name: checked.apply(lambda it: it[name]))
+    providers = (aws_provider(facts.account, facts.region, facts.tags), kubernetes_provider(facts.kubeconfig))
+    return platform_outputs(facts, config.url, providers, with_kafka=config.brokers > 0)
+
+
+def agreeing(config: ReferencePlatformConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts, where the configuration says the same; ConfigError where it does not."""
+    said = {"url": config.url, "brokers": config.brokers, "gpus": config.gpus}
+    problems = [
+        f"{PROJECT}:platform.{key}: {shown(value)} → {config.stack} has {shown(facts['offers'][key])} → write that"
+        for key, value in said.items()
+        if value != facts["offers"][key]
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return facts

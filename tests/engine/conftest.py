@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from infra.evidence.seal import TAG, Seal, seal
+from tests.engine.aws_provider import RememberingAccount
 from tests.engine.kubernetes_provider import RememberingCluster
 from tests.engine.remembering_provider import Serving
 from tests.infra.evaluated import KEY, content_of
@@ -243,9 +244,9 @@ def new_project(root: Path, env: dict[str, str], registry_url: str) -> Project:
 
 @pytest.fixture
 def pulumi_env(tmp_path, toolchain_bin, provider):
-    """The engine's environment with the provider above."""
-    with Serving(provider) as serving:
-        yield engine_env(tmp_path, toolchain_bin, serving.attached)
+    """The engine's environment with the provider above, and an account for those who ask AWS."""
+    with Serving(provider) as inside, Serving(RememberingAccount()) as outside:
+        yield engine_env(tmp_path, toolchain_bin, f"{inside.attached},{outside.attached}")
 
 
 @pytest.fixture

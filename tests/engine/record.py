@@ -12,9 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from policies.cost import PRICED
+from policies.rules.aws.environment import PLATFORM, PROTECTED
 from tests.engine.lives import live
 from tools.previews.comment import MODELS, comment
-from tools.previews.cost import PRICED
 from tools.previews.plan import SAME, read
 from tools.toolchain import build
 
@@ -47,7 +48,7 @@ def state_of(exported: str) -> str:
 
 
 def abridged(previewed: str) -> str:
-    """A preview without what the comment does not read: unchanged resources that cost nothing, outputs, our address."""
+    """A preview without what the comment does not read: unchanged resources that it is not about, outputs."""
     document = json.loads(previewed)
     steps = [
         {
@@ -61,7 +62,8 @@ def abridged(previewed: str) -> str:
             **{key: step[key] for key in ("diffReasons", "detailedDiff") if step.get(key)},
         }
         for step in document["steps"]
-        if step["op"] not in SAME or step["urn"].split("::")[2].rpartition("$")[2] in {*PRICED, *MODELS}
+        if step["op"] not in SAME
+        or step["urn"].split("::")[2].rpartition("$")[2] in {*PRICED, *MODELS, *PROTECTED, PLATFORM}
     ]
     config = {"slipway:platform": document["config"]["slipway:platform"]}
     same = sum(step["op"] == "same" for step in steps)

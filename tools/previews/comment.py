@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from policies.rules import RULES
+from policies import cost
+from policies.rules import RULES, STACK_RULES
 from policies.rules.models import BATCH_MODEL, REALTIME_MODEL, STREAM_MODEL
-from tools.previews import cost
+from policies.rules.rule import Declared
 from tools.previews.plan import REPLACING, SAME, Plan, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from policies.rules.rule import Level
+
 MODELS = (REALTIME_MODEL, STREAM_MODEL, BATCH_MODEL)
 
 MARK = "<!-- slipway preview {stack} -->"
 """By which the workflow finds its own comment again."""
+
+SEVERITY: Mapping[Level, str] = {"mandatory": "🔴", "advisory": "🟡"}
 
 MOST_ROWS = 60
 """Of the table of all changes: a comment has an end, and so has patience."""
@@ -71,14 +76,18 @@ def _complaints(plan: Plan) -> Iterator[str]:
 
 def _verdicts(plan: Plan) -> Iterator[str]:
     """What the rules say of what will be there: the engine's JSON has no word of it."""
-    for step in plan.steps:
-        if step.after is None or step.op == "create-replacement":
-            continue
+    then = [
+        Declared(step.type, step.name, step.after)
+        for step in plan.steps
+        if step.after is not None and step.op != "create-replacement"
+    ]
+    for each in then:
         for rule in RULES:
             for level in rule.levels:
-                mark = "🔴" if level == "mandatory" else "🟡"
-                for said in rule.violations(step.type, step.after, level):
-                    yield f"- {mark} **{rule.name}** {step.kind} `{step.name}`: {said}"
+                for said in rule.violations(each.type, each.properties, level):
+                    yield f"- {SEVERITY[level]} **{rule.name}** {each.kind} `{each.name}`: {said}"
+    for whole in STACK_RULES:
+        yield from (f"- {SEVERITY[whole.level]} **{whole.name}** {said}" for said in whole.violations(then))
 
 
 def _traffic(plan: Plan) -> Iterator[str]:

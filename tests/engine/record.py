@@ -23,8 +23,8 @@ STATE = Path(__file__).parent / "aws_state.json"
 PREVIEW = Path(__file__).parents[1] / "tools" / "previews" / "pull_request.json"
 COMMENT = PREVIEW.with_suffix(".md")
 
-OUTSIDE = ("aws:", "slipway:platforms:", "pulumi:")
-"""Beginnings of the types of what an environment stands on; what Kubernetes has is made anew in minutes."""
+OUTSIDE = ("aws:", "slipway:", "pulumi:")
+"""Beginnings of the types that are kept: what Kubernetes has is made anew in minutes."""
 
 
 def state_of(exported: str) -> str:

@@ -61,6 +61,7 @@ class LoadBalancer(pulumi.ComponentResource):
             network.allow_network(source, guard, f"gateway-{source.replace('/', '-')}", network.HTTPS, child)
         passing = {
             "securityGroupId": guard.id,
+            "description": "to the gateway's port on every node",
             "ipProtocol": "tcp",
             "fromPort": NODE_PORT,
             "toPort": NODE_PORT,
@@ -69,6 +70,7 @@ class LoadBalancer(pulumi.ComponentResource):
         AwsResource("vpc/securityGroupEgressRule:SecurityGroupEgressRule", "gateway", passing, child)
         nodes_guard = {
             "securityGroupId": args.nodes_group,
+            "description": "from the load balancer",
             "ipProtocol": "tcp",
             "fromPort": NODE_PORT,
             "toPort": NODE_PORT,

@@ -26,6 +26,7 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         images=config.images,
         exposure=platform.exposure,
         backends=platform.namespaces,
+        production=config.production,
     )
     gateway = Istio("istio", istio_args, platform.within).gateway
     mlflow_args = MlflowServerArgs(

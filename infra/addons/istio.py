@@ -40,6 +40,9 @@ MONITORING_PORT = 15014
 ISTIO_UID = 1337
 """The user that istiod configures its proxies to run as."""
 
+CONTROL_REPLICAS, GATEWAY_REPLICAS = 2, 3
+"""In production. The gateway has one for each zone; of the control plane the second one does."""
+
 ISTIOD_ENV = {
     # Filters that only Istio's build of Envoy has; the stock one refuses a configuration that names them.
     "PILOT_ENABLE_METADATA_EXCHANGE": "false",
@@ -63,6 +66,8 @@ class IstioArgs:
     exposure: Exposure
     backends: Namespaces
     """Namespaces that the gateway sends requests to."""
+    production: bool
+    """Whether people depend on it: then a node that goes takes neither the gateway nor the control plane with it."""
 
 
 class Istio(pulumi.ComponentResource):
@@ -79,12 +84,18 @@ class Istio(pulumi.ComponentResource):
         declare(f"{names.ISTIOD}-policy", istiod_policy(system, ingress), self._child)
         declare(f"{names.INGRESS}-policy", ingress_policy(ingress, system, args.backends), self._child)
         base = self._chart(names.ISTIO_BASE, "base", system, {}, [])
-        control = self._chart(names.ISTIOD, "istio-control/istio-discovery", system, istiod_values(args.images), [base])
+        control = self._chart(
+            names.ISTIOD,
+            "istio-control/istio-discovery",
+            system,
+            istiod_values(args.images, production=args.production),
+            [base],
+        )
         proxy = self._chart(
             names.INGRESS,
             "gateway",
             ingress,
-            gateway_values(args.exposure.node_port, args.images["istio-proxy"]),
+            gateway_values(args.exposure.node_port, args.images["istio-proxy"], production=args.production),
             [control],
         )
         manifest = mesh.gateway(names.GATEWAY, ingress, GATEWAY_SELECTOR, GATEWAY_PORT)
@@ -110,12 +121,13 @@ class Istio(pulumi.ComponentResource):
         return helm.release(name, f"{self._charts}/{chart}", namespace, options, values=values)
 
 
-def istiod_values(images: Mapping[ImageName, str]) -> Manifest:
+def istiod_values(images: Mapping[ImageName, str], *, production: bool) -> Manifest:
     """Values of the control plane's chart."""
     return {
         "image": images["istiod"],
         "autoscaleEnabled": False,
-        "replicaCount": 1,
+        "replicaCount": CONTROL_REPLICAS if production else 1,
+        **({"topologySpreadConstraints": [spread({"app": "istiod"})]} if production else {}),
         "resources": workloads.resources(cpu="50m", cpu_limit="1", memory="512Mi"),
         "seccompProfile": {"type": "RuntimeDefault"},
         "env": dict(ISTIOD_ENV),
@@ -127,15 +139,15 @@ def istiod_values(images: Mapping[ImageName, str]) -> Manifest:
         },
         "global": {
             "proxy": {"image": images["istio-proxy"]},
-            # One replica: a budget would only block the node's drain.
-            "defaultPodDisruptionBudget": {"enabled": False},
+            # Of one replica a budget would only block the node's drain.
+            "defaultPodDisruptionBudget": {"enabled": production},
         },
         # The chart's own default asks for a sysctl that a port above 1024 does not need.
         "gateways": {"securityContext": gateway_pod_security()},
     }
 
 
-def gateway_values(node_port: int, image: str) -> Manifest:
+def gateway_values(node_port: int, image: str, *, production: bool) -> Manifest:
     """Values of the gateway's chart. The pod's template comes from istiod, which fills in image and arguments."""
     ports = [
         {"name": "status-port", "port": STATUS_PORT, "protocol": "TCP", "targetPort": STATUS_PORT},
@@ -150,7 +162,8 @@ def gateway_values(node_port: int, image: str) -> Manifest:
     return {
         "service": {"type": "NodePort", "ports": ports},
         "autoscaling": {"enabled": False},
-        "replicaCount": 1,
+        "replicaCount": GATEWAY_REPLICAS if production else 1,
+        **(several(GATEWAY_SELECTOR) if production else {}),
         "podAnnotations": {
             # istiod injects the image; naming it here too rolls the pods when it changes.
             "sidecar.istio.io/proxyImage": image,
@@ -162,6 +175,22 @@ def gateway_values(node_port: int, image: str) -> Manifest:
         "resources": workloads.resources(cpu="100m", cpu_limit="2", memory="256Mi"),
         "securityContext": gateway_pod_security(),
         "terminationGracePeriodSeconds": 30,
+    }
+
+
+def several(selector: Mapping[str, str]) -> Manifest:
+    """Values of the gateway's chart where it has several replicas: over the zones, and never all drained at once."""
+    budget = {"maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
+    return {"podDisruptionBudget": budget, "topologySpreadConstraints": [spread(selector)]}
+
+
+def spread(selector: Mapping[str, str]) -> Manifest:
+    """Over the zones, as far as there are several."""
+    return {
+        "maxSkew": 1,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": dict(selector)},
     }
 
 

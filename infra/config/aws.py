@@ -90,6 +90,7 @@ ZoneId = Annotated[str, _spelled("Z[A-Z0-9]+", "the id of a Route 53 zone", "wri
 EnvironmentName = Annotated[str, _NAME, StringConstraints(max_length=20)]
 """At most 20 characters: it begins the names of buckets, which are 63 long and end with the account."""
 PoolName = Annotated[str, _NAME, StringConstraints(max_length=20)]
+InstanceFamily = Annotated[str, _spelled("[a-z0-9-]+", "a family of EC2 instance types", "write m7i")]
 InstanceType = Annotated[str, _spelled("[a-z0-9-]+[.][a-z0-9-]+", "an EC2 instance type", "write m7i.xlarge")]
 BrokerType = Annotated[
     str, _spelled("(kafka|express)[.][a-z0-9]+[.][a-z0-9]+", "a broker type of MSK", "write kafka.m7g.large")
@@ -125,29 +126,36 @@ class NetworkConfig(ConfigModel):
 
 
 class SystemNodesConfig(ConfigModel):
-    """Nodes for what an environment itself runs; models without GPUs too."""
+    """Nodes for what an environment itself runs."""
 
     instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1)] = (
         "m7i.xlarge",
         "m7a.xlarge",
         "m6i.xlarge",
     )
-    """Instance types, the first one that is to be had; of one size, or the autoscaler miscounts."""
+    """Instance types, the first one that is to be had."""
 
-    min: Annotated[int, Field(ge=2, le=100)] = 3
-    """Nodes at least: one in each zone."""
-
-    max: Annotated[int, Field(ge=2, le=100)] = 6
-    """Nodes at most."""
+    count: Annotated[int, Field(ge=2, le=100)] = 3
+    """Nodes: one in each zone. Nothing adds any; what grows goes to `modelNodes` and to GPU pools."""
 
     disk_gb: Annotated[int, Field(ge=30, le=2000)] = 100
     """Root disk in 10⁹ bytes; an inference image takes five."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> SystemNodesConfig:
-        if self.max < self.min:
-            raise broken_rule(f"max at least min, {self.min}", "raise max, or lower min")
-        return self
+
+class ModelNodesConfig(ConfigModel):
+    """Nodes without GPUs that come and go with the pods that wait for one."""
+
+    instance_families: Annotated[tuple[InstanceFamily, ...], Field(min_length=1)] = ("m7i", "m7a", "m6i", "c7i", "c7a")
+    """Families of instance types, of which Karpenter takes the cheapest size that fits."""
+
+    max_cpus: Annotated[int, Field(ge=4, le=10_000)] = 64
+    """Virtual CPUs of all of them at most."""
+
+    spot: bool = False
+    """Cheaper nodes that AWS may take back within two minutes."""
+
+    disk_gb: Annotated[int, Field(ge=50, le=16000)] = 100
+    """Root disk in 10⁹ bytes."""
 
 
 class ClusterConfig(ConfigModel):
@@ -166,7 +174,10 @@ class ClusterConfig(ConfigModel):
     """How long the control plane's logs are kept."""
 
     system_nodes: SystemNodesConfig = Field(default_factory=SystemNodesConfig)
-    """Nodes without GPUs."""
+    """Nodes for what the environment itself runs."""
+
+    model_nodes: ModelNodesConfig = Field(default_factory=ModelNodesConfig)
+    """Nodes for models without GPUs."""
 
 
 class GpuSharingConfig(ConfigModel):
@@ -191,8 +202,8 @@ class GpuPoolConfig(ConfigModel):
     accelerator: AcceleratorName
     """Which."""
 
-    provisioner: Literal["managed", "karpenter"] = "managed"
-    """A managed node group of `min` nodes, or Karpenter, which makes nodes for pods that wait."""
+    provisioner: Literal["karpenter", "managed"] = "karpenter"
+    """Karpenter makes nodes for pods that wait; a managed node group always has as many as it has."""
 
     instance_types: tuple[InstanceType, ...] = ()
     """Instance types that have it. Default: the smallest; those of a managed pool have equally many GPUs."""
@@ -237,6 +248,11 @@ class GpuPoolConfig(ConfigModel):
         if self.provisioner == "karpenter" and self.min:
             raise broken_rule(
                 "Karpenter makes nodes for pods that wait, and keeps none", "set min to 0, or use managed"
+            )
+        if self.provisioner == "managed" and self.min != self.max:
+            raise broken_rule(
+                "a managed pool has a fixed number of nodes, nothing adds any for pods that wait",
+                f"set min to {self.max} as well, or use karpenter",
             )
         if self.provisioner == "managed" and len({each.gpus for each in self.chosen}) > 1:
             raise broken_rule(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.golden.rendering import kept, rendered, stacks
+from tests.golden.rendering import declared, deployed, kept, rendered, stacks
 
 REWRITE = "run `python -m tests.golden.rewrite` and read the diff"
 
@@ -14,7 +14,7 @@ def stack(request):
 
 @pytest.fixture(scope="module")
 def now(stack):
-    return rendered(stack)
+    return rendered(deployed(stack))
 
 
 def test_every_object_that_a_stack_declares_has_a_golden(stack, now):
@@ -34,4 +34,18 @@ def test_objects_are_what_their_goldens_say(stack, now):
 
 
 def test_rendering_twice_gives_the_same_objects(stack, now):
-    assert rendered(stack) == now, "an object that differs from run to run would show a change in every preview"
+    assert rendered(declared(stack)) == now, (
+        "an object that differs from run to run would show a change in every preview"
+    )
+
+
+def test_a_preview_declares_what_an_update_does(stack):
+    previewed, updated = (
+        {(each.type, each.name) for each in deployed(stack, preview=preview).resources} for preview in (True, False)
+    )
+    assert previewed == updated, "what is unknown before an update must not decide what there is"
+
+
+def test_production_is_large_enough_to_measure_previews_with():
+    assert sum(len(deployed(stack).resources) for stack in ("prod-platform", "prod")) >= 250
+    assert len(deployed("prod-platform").resources) >= 150

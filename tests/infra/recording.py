@@ -18,7 +18,7 @@ from infra.registry.reference import ResolvedModel, parse_reference
 from tests.infra.aws import answers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from infra.config.stack import StackConfig
 
@@ -88,14 +88,18 @@ class Recorded:
 class EngineLikeMocks(pulumi_mocks.Mocks):
     """Answers as an engine would: inputs come back; in a preview what only creation can tell is unknown."""
 
-    def __init__(self, recorded: Recorded, *, preview: bool) -> None:
+    def __init__(self, recorded: Recorded, stacks: Mapping[str, Any], *, preview: bool) -> None:
         self._recorded = recorded
+        self._stacks = stacks
         self._preview = preview
 
     def call(self, args):
         raise AssertionError(f"the program called {args.token}: previews must not depend on the provider's functions")
 
     def new_resource(self, args):
+        if args.typ == "pulumi:pulumi:StackReference":
+            # Another stack's outputs are known, in previews too.
+            return args.name, {**args.inputs, "outputs": self._stacks[args.name], "secretOutputNames": []}
         self._recorded.resources.append(Registered(args.typ, args.name, opened(args.inputs), _provider(args.provider)))
         if self._preview:
             # Nothing that is created is known, not even what was asked for: the strictest preview there is.
@@ -124,8 +128,11 @@ def opened(value: Any) -> Any:
     return [opened(child) for child in value] if isinstance(value, list) else value
 
 
-def record(program: Callable[[], Any], *, preview: bool) -> Recorded:
-    """Runs the program to the end: every resource registered, every Output resolved, any failure raised."""
+def record(program: Callable[[], Any], *, preview: bool, stacks: Mapping[str, Any] | None = None) -> Recorded:
+    """Runs the program to the end: every resource registered, every Output resolved, any failure raised.
+
+    `stacks` are the outputs of other stacks, by their full names.
+    """
     # In a thread of its own, with a loop of its own: the mocks leave both behind, and this closes them.
     loops: list[asyncio.AbstractEventLoop] = []
     new_event_loop = asyncio.new_event_loop
@@ -136,7 +143,7 @@ def record(program: Callable[[], Any], *, preview: bool) -> Recorded:
 
     try:
         with mock.patch("asyncio.new_event_loop", kept_event_loop), ThreadPoolExecutor(max_workers=1) as thread:
-            return thread.submit(_record, program, preview=preview).result()
+            return thread.submit(_record, program, stacks or {}, preview=preview).result()
     finally:
         for loop in loops:
             _close(loop)
@@ -157,11 +164,11 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-def _record(program: Callable[[], Any], *, preview: bool) -> Recorded:
+def _record(program: Callable[[], Any], stacks: Mapping[str, Any], *, preview: bool) -> Recorded:
     recorded = Recorded()
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi_mocks.set_mocks(
-        EngineLikeMocks(recorded, preview=preview), project="slipway", stack="local", preview=preview
+        EngineLikeMocks(recorded, stacks, preview=preview), project="slipway", stack="local", preview=preview
     )
 
     @pulumi.runtime.test

@@ -158,8 +158,7 @@ class Cluster(pulumi.ComponentResource):
         group = nodes.Group(
             name="system",
             instance_types=settings.instance_types,
-            min=settings.min,
-            max=settings.max,
+            count=settings.count,
             disk_gb=settings.disk_gb,
             ami=nodes.AMI,
         )

@@ -10,15 +10,15 @@ import pulumi
 
 from infra.k8s import helm
 from infra.k8s.manifest import declare
-from infra.platforms.aws import access, gpu_pools, iam
+from infra.platforms.aws import access, iam, node_pools
 from infra.platforms.aws.resource import AwsResource, Scope, document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from infra.config.aws import GpuPoolConfig
     from infra.platforms.aws.cluster import Cluster
     from infra.platforms.aws.iam import Statement
+    from infra.platforms.aws.node_pools import NodePool
 
 CHART, CHART_VERSION = "oci://public.ecr.aws/karpenter/karpenter", "1.8.1"
 NAMESPACE, ACCOUNT = "kube-system", "karpenter"
@@ -41,7 +41,7 @@ class KarpenterArgs:
 
     scope: Scope
     cluster: Cluster
-    pools: Mapping[str, GpuPoolConfig]
+    pools: Sequence[NodePool]
     kubernetes: pulumi.ProviderResource
 
 
@@ -79,12 +79,12 @@ class Karpenter(pulumi.ComponentResource):
             version=CHART_VERSION,
         )
         after = pulumi.ResourceOptions.merge(inside, pulumi.ResourceOptions(depends_on=[installed]))
-        for pool, config in args.pools.items():
-            tags = scope.named(pool)
-            declare(
-                f"{pool}-class", gpu_pools.node_class(pool, config, scope.prefix, f"{scope.prefix}-node", tags), after
-            )
-            declare(pool, gpu_pools.node_pool(pool, config), after)
+        for pool in args.pools:
+            role_name = nodes_role.output("name")
+            made = node_pools.node_class(pool, scope.prefix, role_name, scope.named(pool.name))
+            declare(pool.name, node_pools.node_pool(pool), pulumi.ResourceOptions.merge(
+                inside, pulumi.ResourceOptions(depends_on=[declare(f"{pool.name}-class", made, after)])
+            ))  # fmt: skip
         self.register_outputs({})
 
     def _queue(self, scope: Scope, child: pulumi.ResourceOptions) -> AwsResource:

@@ -87,7 +87,7 @@ class Network(pulumi.ComponentResource):
 
     def _make(self, token: str, name: str, inputs: dict[str, Any], outputs: Sequence[str] = ()) -> AwsResource:
         vpc = {} if name == "vpc" else {"vpcId": self._vpc_id}
-        described = {**inputs, **vpc, "tags": self._scope.named(name)}
+        described = {"tags": self._scope.named(name), **inputs, **vpc}
         return AwsResource(token, name, described, self._child, outputs)
 
     def _tier(
@@ -104,7 +104,12 @@ class Network(pulumi.ComponentResource):
             subnet = self._make(
                 "ec2/subnet:Subnet",
                 name,
-                {"cidrBlock": getattr(zone, tier), "availabilityZone": zone.zone, "mapPublicIpOnLaunch": False},
+                {
+                    "cidrBlock": getattr(zone, tier),
+                    "availabilityZone": zone.zone,
+                    "mapPublicIpOnLaunch": False,
+                    "tags": {**self._scope.named(name), **tier_tags(self._scope.prefix, tier)},
+                },
             )
             table = tables[0 if shared else at]
             association = {"subnetId": subnet.id, "routeTableId": table.id}
@@ -189,6 +194,11 @@ class Network(pulumi.ComponentResource):
                 "maxAggregationInterval": FLOW_LOG_SECONDS,
             },
         )
+
+
+def tier_tags(environment: str, tier: str) -> dict[str, str]:
+    """By which Karpenter finds the subnets of a tier."""
+    return {"slipway.dev/environment": environment, "slipway.dev/tier": tier}
 
 
 def blocks(cidrs: pulumi.Output[list[str]]) -> pulumi.Output[list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,13 @@ class Group:
 
     name: str
     instance_types: Sequence[str]
-    min: int
-    max: int
+    count: int
     disk_gb: int
     ami: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Mapping[str, str]] = ()
+    user_data: str | None = None
+    """What Bottlerocket is told at its first start, as TOML."""
     spot: bool = False
     reservation: str | None = None
     """Capacity reservation that the nodes use."""
@@ -76,7 +78,7 @@ def managed(  # noqa: PLR0913, PLR0917 (a node group is where all of these meet)
         "instanceTypes": list(group.instance_types),
         "amiType": group.ami,
         "capacityType": "SPOT" if group.spot else "ON_DEMAND",
-        "scalingConfig": {"minSize": group.min, "maxSize": group.max, "desiredSize": max(group.min, 0)},
+        "scalingConfig": dict.fromkeys(("minSize", "maxSize", "desiredSize"), group.count),
         "updateConfig": {"maxUnavailablePercentage": 25},
         "nodeRepairConfig": {"enabled": True},
         "launchTemplate": {
@@ -91,12 +93,7 @@ def managed(  # noqa: PLR0913, PLR0917 (a node group is where all of these meet)
         "eks/nodeGroup:NodeGroup",
         group.name,
         inputs,
-        pulumi.ResourceOptions(
-            parent=parent,
-            depends_on=[role, *after],
-            # How many there are is the autoscaler's from then on.
-            ignore_changes=["scalingConfig.desiredSize"],
-        ),
+        pulumi.ResourceOptions(parent=parent, depends_on=[role, *after]),
         outputs=("resources",),
     )
 
@@ -118,6 +115,8 @@ def launch_template(scope: Scope, group: Group, disk_key: pulumi.Input[str]) -> 
         "tagSpecifications": [{"resourceType": kind, "tags": tags} for kind in ("instance", "volume")],
         "tags": tags,
     }
+    if group.user_data is not None:
+        inputs["userData"] = base64.b64encode(group.user_data.encode()).decode()
     if group.reservation is not None:
         inputs["capacityReservationSpecification"] = {
             "capacityReservationPreference": "capacity-reservations-only",

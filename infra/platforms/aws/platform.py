@@ -10,10 +10,10 @@ import pulumi
 from infra import names
 from infra.access import BucketRole
 from infra.k8s import helm
-from infra.k8s.manifest import Manifest, declare, metadata
+from infra.k8s.manifest import Manifest, declare, metadata, name_of
 from infra.k8s.namespaces import isolated
 from infra.outputs import Namespaces, PlatformOutputs
-from infra.platforms.aws import gpu_pools, iam, keys, nodes, nvidia
+from infra.platforms.aws import gpu_pools, iam, keys, node_pools, nodes, nvidia
 from infra.platforms.aws.buckets import Buckets, BucketsArgs
 from infra.platforms.aws.cluster import Cluster, ClusterArgs
 from infra.platforms.aws.database import Database, DatabaseArgs
@@ -105,7 +105,7 @@ class AwsPlatform(pulumi.ComponentResource):
             kubeconfig=self._cluster.kubeconfig,
             platform_namespace=namespaces.platform,
             models_namespace=namespaces.models,
-            buckets=pulumi.Output.all(**{role: buckets[role].id for role in get_args(BucketRole)}),
+            buckets=pulumi.Output.all(**{role: buckets[role].output("bucket") for role in get_args(BucketRole)}),
             bucket_key=buckets.key.output("arn"),
             kafka=known(None) if kafka is None else pulumi.Output.all(arn=kafka.arn, bootstrap=kafka.bootstrap),
             database=pulumi.Output.all(address=user.address, id=database.instance.output("resourceId")),
@@ -126,28 +126,29 @@ class AwsPlatform(pulumi.ComponentResource):
         )
 
     def _pools(self) -> None:
-        """Nodes with GPUs, and NVIDIA's programs on them."""
-        pools = self._config.gpu_pools
-        if not pools:
-            return
-        cluster = self._cluster
+        """Nodes for models, with GPUs and without, and NVIDIA's exporter on the former."""
+        pools, cluster = self._config.gpu_pools, self._cluster
+        made = [node_pools.of_models(self._config.cluster.model_nodes)]
         for pool, config in pools.items():
-            if config.provisioner == "managed":
-                group = gpu_pools.group(pool, config)
-                nodes.managed(
-                    self._scope, group, cluster.name, cluster.node_role, self._network.private, self._disk_key, self,
-                    cluster.ready,
-                )  # fmt: skip
-        made = {pool: config for pool, config in pools.items() if config.provisioner == "karpenter"}
-        if made:
-            args = KarpenterArgs(scope=self._scope, cluster=cluster, pools=made, kubernetes=self.kubernetes)
-            Karpenter("karpenter", args, self._child)
-        namespace = isolated(nvidia.NAMESPACE, self._inside)
-        for (repository, chart, pinned), values in (
-            (nvidia.DEVICE_PLUGIN, nvidia.device_plugin_values(pools.values())),
-            (nvidia.DCGM_EXPORTER, nvidia.dcgm_values()),
-        ):
-            helm.release(chart, chart, namespace, self._inside, values=values, repository=repository, version=pinned)
+            if config.provisioner == "karpenter":
+                made.append(node_pools.of_gpus(pool, config))
+                continue
+            group = gpu_pools.group(pool, config)
+            nodes.managed(
+                self._scope, group, cluster.name, cluster.node_role, self._network.private, self._disk_key, self,
+                cluster.ready,
+            )  # fmt: skip
+        args = KarpenterArgs(scope=self._scope, cluster=cluster, pools=made, kubernetes=self.kubernetes)
+        Karpenter("karpenter", args, self._child)
+        if pools:
+            self._nvidia()
+
+    def _nvidia(self) -> None:
+        namespace = name_of(declare(nvidia.NAMESPACE, nvidia.namespace(), self._inside))
+        repository, chart, pinned = nvidia.DCGM_EXPORTER
+        helm.release(
+            chart, chart, namespace, self._inside, values=nvidia.dcgm_values(), repository=repository, version=pinned
+        )
 
     def _kafka(self) -> Kafka | None:
         if self._config.kafka is None:

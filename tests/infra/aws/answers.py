@@ -64,5 +64,6 @@ ANSWERS: dict[str, Callable[[str, dict[str, Any]], Answer]] = {
 def outputs(token: str, name: str, inputs: dict[str, Any]) -> Answer:
     """Outputs of a new resource."""
     service, kind = token.split(":")[1].partition("/")[0], token.rpartition(":")[2]
-    found = {"arn": f"arn:aws:{service}:{REGION}:{ACCOUNT}:{kind.lower()}/{name}"}
+    where = f":{ACCOUNT}" if service == "iam" else f"{REGION}:{ACCOUNT}"
+    found = {"arn": f"arn:aws:{service}:{where}:{kind.lower()}/{inputs.get('name', name)}"}
     return {**found, **ANSWERS.get(token, lambda *_: {})(name, inputs)}

@@ -15,10 +15,9 @@ PLATFORM: dict[str, Any] = {
     "network": {"zones": [f"{REGION}a", f"{REGION}b", f"{REGION}c"]},
     "cluster": {"admins": [f"arn:aws:iam::{ACCOUNT}:role/deployer"]},
     "gpuPools": {
-        "l4": {"accelerator": "nvidia-l4", "max": 4, "sharing": {"timeSlices": 4}},
+        "l4": {"accelerator": "nvidia-l4", "provisioner": "managed", "min": 4, "max": 4, "sharing": {"timeSlices": 4}},
         "h100": {
             "accelerator": "nvidia-h100",
-            "provisioner": "karpenter",
             "max": 2,
             "instanceTypes": ["p5.48xlarge"],
             "capacityReservation": "cr-0123456789abcdef0",

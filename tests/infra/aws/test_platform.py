@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from base64 import b64decode
 from functools import cache
 
 import pytest
 
 from infra.config.accelerators import ACCELERATORS
 from infra.deploy import deploy
+from infra.platforms.aws.gpu_pools import MIG_MODELS
 from infra.platforms.aws.iam import UNNAMEABLE
 from tests.infra.aws.environment import platform
 from tests.infra.aws.sdk import problems
@@ -145,10 +148,9 @@ def test_nodes_have_encrypted_disks_and_a_metadata_service_that_pods_do_not_reac
 def test_a_managed_gpu_pool_has_the_label_and_the_taint_that_releases_go_by():
     found = deployed().one("NodeGroup", "gpu-l4")
     assert found["labels"]["slipway.dev/accelerator"] == "nvidia-l4"
-    assert found["labels"]["nvidia.com/device-plugin.config"] == "time-slices-4"
     assert found["taints"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NO_SCHEDULE"}]
     assert found["amiType"] == "BOTTLEROCKET_x86_64_NVIDIA"
-    assert found["scalingConfig"] == {"minSize": 0, "maxSize": 4, "desiredSize": 0}
+    assert found["scalingConfig"] == {"minSize": 4, "maxSize": 4, "desiredSize": 4}
 
 
 def test_a_karpenter_pool_makes_no_more_gpus_than_it_may_and_uses_its_reservation():
@@ -162,10 +164,33 @@ def test_a_karpenter_pool_makes_no_more_gpus_than_it_may_and_uses_its_reservatio
     ]
 
 
-def test_time_slices_are_a_resource_of_their_own():
-    values = deployed().one("Release", "nvidia-device-plugin")["values"]
-    assert set(values["config"]["map"]) == {"whole", "time-slices-4"}
-    assert "renameByDefault: true" in values["config"]["map"]["time-slices-4"]
+def test_a_shared_gpu_is_a_resource_of_its_own_name():
+    told = tomllib.loads(b64decode(deployed().one("LaunchTemplate", "gpu-l4")["userData"]).decode())
+    assert told["settings"]["kubelet-device-plugins"]["nvidia"] == {
+        "device-sharing-strategy": "time-slicing",
+        "time-slicing": {"replicas": 4, "rename-by-default": True, "fail-requests-greater-than-one": True},
+    }
+
+
+def test_a_gpu_that_is_cut_is_cut_as_the_pool_says():
+    pool = {"accelerator": "nvidia-h100", "max": 1, "instanceTypes": ["p5.48xlarge"], "sharing": {"mig": "1g.10gb"}}
+    [found] = [
+        each for each in deployed(gpuPools={"h100": pool}).of("EC2NodeClass").values() if each.name == "h100-class"
+    ]
+    told = tomllib.loads(found.inputs["spec"]["userData"])
+    assert told["settings"]["kubelet-device-plugins"]["nvidia"]["mig"]["profile"] == {"h100.80gb": "1g.10gb"}
+
+
+def test_every_gpu_that_can_be_cut_has_a_name_in_bottlerocket():
+    assert set(MIG_MODELS) == {name for name, accelerator in ACCELERATORS.items() if accelerator.mig}
+
+
+def test_karpenter_finds_the_subnets_that_nodes_belong_in():
+    recorded = deployed()
+    terms = recorded.one("EC2NodeClass", "h100-class")["spec"]["subnetSelectorTerms"]
+    [wanted] = [term["tags"] for term in terms]
+    found = {name for name, each in recorded.of("Subnet").items() if wanted.items() <= each.inputs["tags"].items()}
+    assert found == {"private-a", "private-b", "private-c"}
 
 
 def test_the_database_has_no_password_of_ours_and_takes_none_without_tls():

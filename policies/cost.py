@@ -68,14 +68,16 @@ def _nodes(inputs: Mapping[str, Any], cost: Cost) -> None:
 
 
 def _node_pool(inputs: Mapping[str, Any], cost: Cost) -> None:
-    """Karpenter's: no node is there for sure; at most as many as its GPUs take."""
-    requirements = inputs["spec"]["template"]["spec"]["requirements"]
-    types = next(each["values"] for each in requirements if each["key"].endswith("instance-type"))
-    gpus = int(next(iter(inputs["spec"]["limits"].values())))
-    of_one = next(
-        (each.gpus for known in ACCELERATORS.values() for each in known.instances if each.type == types[0]), 1
-    )
-    cost.add(0.0, _hourly("instance", types[0], cost) * gpus / of_one)
+    """Karpenter's: no node is there for sure; at most as many as its GPUs or its CPUs take."""
+    listed = inputs["spec"]["template"]["spec"]["requirements"]
+    requirements = {each["key"].rpartition("/")[2]: each["values"] for each in listed}
+    most = int(next(iter(inputs["spec"]["limits"].values())))
+    if "instance-family" in requirements:
+        cost.add(0.0, _hourly("cpu", requirements["instance-family"][0], cost) * most)
+        return
+    type_ = requirements["instance-type"][0]
+    of_one = next((each.gpus for known in ACCELERATORS.values() for each in known.instances if each.type == type_), 1)
+    cost.add(0.0, _hourly("instance", type_, cost) * most / of_one)
 
 
 def _database(inputs: Mapping[str, Any], cost: Cost) -> None:

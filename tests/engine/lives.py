@@ -99,7 +99,7 @@ def live(root: Path, toolchain_bin: Path) -> Life:
         project.configure(models={"fraud": TWO | {"traffic": {"v1": 50, "v2": 50}}})
         perform("unplanned", lambda: project.up("--plan", plan))
 
-        project.configure(models={"fraud": ONE}, platform=platform(cluster={"systemNodes": {"max": 9}}))
+        project.configure(models={"fraud": ONE}, platform=platform(cluster={"systemNodes": {"count": 6}}))
         seen.previews["nodes"] = project.previewed()
         project.configure(platform=platform(gpuPools=T4))
         seen.previews["pool"] = project.previewed()

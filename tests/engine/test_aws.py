@@ -63,7 +63,7 @@ def test_more_nodes_are_an_update_of_their_group_and_of_nothing_else(life):
 
 
 def test_a_new_gpu_pool_adds_its_nodes_and_tells_the_device_plugin_nothing(life):
-    assert life.steps("pool") == {"NodeGroup gpu-t4": "create", "LaunchTemplate gpu-t4": "create"}
+    assert life.steps("pool") == {"NodePool t4": "create", "EC2NodeClass t4-class": "create"}
 
 
 def test_what_holds_data_can_be_renamed_and_stays(life):

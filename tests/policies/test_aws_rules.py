@@ -6,6 +6,7 @@ import pytest
 
 from infra.deploy import deploy
 from infra.platforms.aws.iam import UNNAMEABLE
+from policies import cost
 from policies.rules import RULES, STACK_RULES
 from policies.rules.aws import data, environment, exposure, identity, nodes
 from policies.rules.rule import Declared
@@ -228,6 +229,20 @@ def test_an_environment_over_its_budget_is_told_what_it_costs():
     assert "a month costs 33 USD, the budget is 32" in environment.BUDGET.violations([dear, gateway])[0]
     enough = Declared(environment.PLATFORM, "aws", {"monthlyBudget": 33})
     assert environment.BUDGET.violations([enough, gateway]) == []
+
+
+@pytest.mark.parametrize(
+    ("requirement", "limits", "most"),
+    [
+        ({"key": "node.kubernetes.io/instance-type", "values": ["p5.48xlarge"]}, {"nvidia.com/gpu": "16"}, 2 * 55.04),
+        ({"key": "karpenter.k8s.aws/instance-family", "values": ["m7i", "m6i"]}, {"cpu": "64"}, 64 * 0.0504),
+    ],
+)
+def test_a_pool_that_makes_nodes_costs_nothing_at_least_and_its_limit_at_most(requirement, limits, most):
+    priced = cost.monthly(
+        [(nodes.NODE_POOL, node_pool(limits=limits, template={"spec": {"requirements": [requirement]}}))]
+    )
+    assert (priced.least, round(priced.most, 2)) == (0, round(most * 730, 2))
 
 
 @pytest.mark.parametrize("document", [None, "04da6b54-80e4-46f7-96ec-b56ff0331ba9"])

@@ -109,6 +109,12 @@ def test_a_pod_on_the_hosts_network_is_not_restricted():
     assert "the pod has hostNetwork" in workloads.RESTRICTED.violations(DEPLOYMENT, properties)[0]
 
 
+@pytest.mark.parametrize(("name", "allowed"), [("nvidia", True), ("models", False)])
+def test_only_what_drives_gpus_may_be_privileged(name, allowed):
+    properties = {"metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}
+    assert (namespaces.POD_SECURITY.violations("kubernetes:core/v1:Namespace", properties) == []) is allowed
+
+
 @pytest.mark.parametrize(
     ("labels", "allowed"),
     [

@@ -36,6 +36,7 @@ QUOTAS = {
     ("g", True): Quota("L-3819A6DF", "Spot G and VT"),
     ("p", True): Quota("L-7212CCBC", "Spot P"),
     ("standard", False): Quota("L-1216C47A", "On-Demand Standard"),
+    ("standard", True): Quota("L-34B43A08", "Spot Standard"),
 }
 """By the family's first letter and whether it is spot. Codes: Service Quotas console, Amazon EC2."""
 
@@ -128,12 +129,13 @@ def _covers(name: str, host: str) -> bool:
 
 def quotas(config: AwsPlatformConfig, aws: Aws) -> Iterator[Finding]:
     """VCPUs that all pools take at their largest, beside what the account may run."""
-    pools = [(config.cluster.system_nodes.instance_types, config.cluster.system_nodes.max, False)]
+    system, models = config.cluster.system_nodes, config.cluster.model_nodes
+    pools = [(system.instance_types, system.count, False)]
     pools += [(tuple(each.type for each in pool.chosen), pool.max, pool.spot) for pool in config.gpu_pools.values()]
     types = sorted({each for names, _, _ in pools for each in names})
     described = aws(["ec2", "describe-instance-types", "--instance-types", *types])["InstanceTypes"]
     cpus = {each["InstanceType"]: int(each["VCpuInfo"]["DefaultVCpus"]) for each in described}
-    needed = Counter[Quota]()
+    needed = Counter[Quota]({QUOTAS["standard", models.spot]: models.max_cpus})
     for names, most, spot in pools:
         family = names[0][0] if names[0][0] in "gp" else "standard"
         needed[QUOTAS[family, spot]] += most * max(cpus[each] for each in names)

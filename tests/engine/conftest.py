@@ -52,11 +52,12 @@ class Project:
     directory: Path
     env: dict[str, str]
     registry_url: str
+    stack: str = "test"
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
     def stack_file(self) -> Path:
-        return self.directory / "stacks" / "Pulumi.test.yaml"
+        return self.directory / "stacks" / f"Pulumi.{self.stack}.yaml"
 
     def configure(self, **keys: Any) -> None:
         """Sets keys below `slipway:`; the others stay."""
@@ -79,29 +80,29 @@ class Project:
         return Ran(done.returncode, done.stdout)
 
     def preview(self, *arguments: str) -> Ran:
-        return self.pulumi("preview", "--stack", "test", "--color", "never", *arguments)
+        return self.pulumi("preview", "--stack", self.stack, "--color", "never", *arguments)
 
     def up(self, *arguments: str) -> Ran:
-        return self.pulumi("up", "--stack", "test", "--yes", "--skip-preview", "--color", "never", *arguments)
+        return self.pulumi("up", "--stack", self.stack, "--yes", "--skip-preview", "--color", "never", *arguments)
 
     def destroy(self) -> Ran:
-        return self.pulumi("destroy", "--stack", "test", "--yes", "--skip-preview", "--color", "never")
+        return self.pulumi("destroy", "--stack", self.stack, "--yes", "--skip-preview", "--color", "never")
 
     def outputs(self) -> dict[str, Any]:
-        done = self.pulumi("stack", "output", "--stack", "test", "--json")
+        done = self.pulumi("stack", "output", "--stack", self.stack, "--json")
         assert done, done.output
         return json.loads(done.output)
 
     def exported(self) -> str:
         """The stack's state as it is kept."""
-        done = self.pulumi("stack", "export", "--stack", "test")
+        done = self.pulumi("stack", "export", "--stack", self.stack)
         assert done, done.output
         return done.output
 
     def previewed(self, *arguments: str) -> str:
         """A preview as the engine writes it for programs."""
         done = subprocess.run(
-            ["pulumi", "preview", "--stack", "test", "--json", "--non-interactive", *arguments],
+            ["pulumi", "preview", "--stack", self.stack, "--json", "--non-interactive", *arguments],
             cwd=self.directory,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -224,9 +225,9 @@ def engine_env(directory: Path, toolchain_bin: Path, attached: str) -> dict[str,
     }
 
 
-def new_project(root: Path, env: dict[str, str], registry_url: str) -> Project:
-    """An initialised stack `test` of the real program, its configuration empty but for the registry."""
-    directory = root / "project"
+def new_project(root: Path, env: dict[str, str], registry_url: str, stack: str = "test") -> Project:
+    """An initialised stack of the real program, its configuration empty but for the registry."""
+    directory = root / stack
     (directory / "stacks").mkdir(parents=True)
     (directory / "build").mkdir()
     shutil.copy(ROOT / "Pulumi.yaml", directory)
@@ -234,8 +235,8 @@ def new_project(root: Path, env: dict[str, str], registry_url: str) -> Project:
     charts = {key: getattr(RECORDS, key) for key in ("istio_charts", "kserve_charts", "keda_charts")}
     (directory / "build" / "images.json").write_text(json.dumps(dict(RECORDS.images)))
     (directory / "build" / "toolchain.json").write_text(json.dumps(charts))
-    made = Project(directory=directory, env=env, registry_url=registry_url)
-    initialised = made.pulumi("stack", "init", "test")
+    made = Project(directory=directory, env=env, registry_url=registry_url, stack=stack)
+    initialised = made.pulumi("stack", "init", stack)
     assert initialised, initialised.output
     # What the provider remembers answers no request: the checklist has tests of its own.
     made.configure(registry={"url": registry_url}, checklist={"enabled": False})

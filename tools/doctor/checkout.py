@@ -7,10 +7,9 @@ import os
 import re
 import subprocess
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from infra.config.parse import BUILD_IMAGES, BUILD_TOOLCHAIN, BuildRecords, needed_images, parse
-from infra.config.stack import ImageName
+from infra.config.parse import BUILD_IMAGES, BUILD_TOOLCHAIN, checked, needed_images
 from infra.errors import ConfigError
 from tools.doctor.check import Finding, bad, good, unknown
 
@@ -20,23 +19,12 @@ if TYPE_CHECKING:
 
     from infra.config.stack import StackConfig
 
-ANY_IMAGE = "registry.invalid/image@sha256:" + "0" * 64
-"""Stands for images that are not built, so that the rest of the stack file can be checked."""
-
-NOWHERE = "/nowhere"
-
 
 def configuration(config: Mapping[str, Any]) -> tuple[StackConfig | None, list[Finding]]:
     """The stack file by the program's own rules. What tools record is a check of its own."""
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
-    stand_ins = BuildRecords(
-        images=dict.fromkeys(get_args(ImageName), ANY_IMAGE),
-        istio_charts=NOWHERE,
-        kserve_charts=NOWHERE,
-        keda_charts=NOWHERE,
-    )
     try:
-        parsed = parse(values, stand_ins)
+        parsed = checked(values)
     except ConfigError as error:
         return None, [Finding("bad", "stack file", line) for line in error.problems]
     models = "1 model" if len(parsed.models) == 1 else f"{len(parsed.models)} models"
@@ -47,8 +35,7 @@ def images(config: StackConfig, build: Path) -> Finding:
     """What the stack deploys is built, or named in its file."""
     recorded = _json(build / "images.json")
     wanted = needed_images(config)
-    named = {name for name, image in config.images.items() if image != ANY_IMAGE}
-    missing = [name for name in wanted if name not in {*recorded, *named}]
+    missing = [name for name in wanted if name not in {*recorded, *config.images}]
     if missing:
         return bad("images", f"no {', '.join(missing)}", "every image is known by its digest", f"`{BUILD_IMAGES}`")
     return good("images", f"{len(wanted)} by digest")
@@ -60,8 +47,7 @@ def charts(config: StackConfig, build: Path) -> Iterator[Finding]:
     addons = config.addons
     wanted = {"istio": True, "kserve": addons.kserve.enabled, "keda": addons.keda.enabled}
     for name in (each for each, needed in wanted.items() if needed):
-        said = getattr(addons, name).charts
-        directory = recorded.get(f"{name}_charts") if said == NOWHERE else said
+        directory = getattr(addons, name).charts or recorded.get(f"{name}_charts")
         if directory is None:
             yield bad(f"charts of {name}", "none recorded", "add-ons have charts of their own", f"`{BUILD_TOOLCHAIN}`")
         elif not os.path.isdir(directory):  # noqa: PTH112 (a text from a file)

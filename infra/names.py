@@ -63,7 +63,7 @@ KAFKA = "kafka"
 """The broker of the local platform: StatefulSet, Service, policies; prefix of its users' Secrets."""
 
 TOPICS = "topics"
-"""What declares topics and rights: Job, its script and list."""
+"""What declares topics and rights: Job and its list."""
 
 LABEL_KAFKA_CLIENT = "slipway.dev/kafka-client"
 """Pods with this label set to `true`, in the models' namespace, may reach the platform's Kafka."""

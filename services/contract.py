@@ -32,6 +32,9 @@ FINAL_EXIT_CODES = (1, 2, 3, 5)
 """Exit codes of a batch job that another try would meet again: a model that cannot be loaded, a wrong setting, an input
 that is refused, too many rows that cannot be scored."""
 
+TOPICS_MODULE = "services.inference.topics"
+"""What declares a stack's topics and the rights to them."""
+
 STORAGE_MODULE = "services.inference.storage"
 """What KServe runs as its storage initializer."""
 

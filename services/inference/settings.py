@@ -28,13 +28,10 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 """`contract.artifact_digest` of an artifact."""
 
 
-class SourceSettings(BaseSettings):
-    """Where artifacts are fetched from: of every process that fetches one."""
+class EnvironmentSettings(BaseSettings):
+    """Settings that come from the environment alone."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
-
-    mlflow_tracking_uri: str | None = Field(None, validation_alias=Env.MLFLOW_TRACKING_URI)
-    s3_endpoint_url: str | None = Field(None, validation_alias=Env.S3_ENDPOINT_URL)
 
     @classmethod
     def settings_customise_sources(
@@ -49,7 +46,49 @@ class SourceSettings(BaseSettings):
         return init_settings, env_settings
 
 
-class Settings(SourceSettings):
+class SourceSettings(EnvironmentSettings):
+    """Where artifacts are fetched from: of every process that fetches one."""
+
+    mlflow_tracking_uri: str | None = Field(None, validation_alias=Env.MLFLOW_TRACKING_URI)
+    s3_endpoint_url: str | None = Field(None, validation_alias=Env.S3_ENDPOINT_URL)
+
+
+class KafkaSettings(EnvironmentSettings):
+    """How to sign in at Kafka: of every process that does."""
+
+    kafka_properties: Path | None = Field(None, validation_alias=Env.KAFKA_PROPERTIES)
+    kafka_iam_region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = Field(
+        None, validation_alias=Env.KAFKA_IAM_REGION
+    )
+
+    @model_validator(mode="after")
+    def _kafka_can_be_read(self) -> Self:
+        self.kafka()
+        return self
+
+    def kafka(self) -> dict[str, Any]:
+        """What librdkafka is told: the properties of the file that holds them, or how to sign in by IAM."""
+        if self.kafka_iam_region is not None and self.kafka_properties is not None:
+            raise ValueError(
+                f"{Env.KAFKA_IAM_REGION} and {Env.KAFKA_PROPERTIES}: both given → one says how clients sign in"
+            )
+        if self.kafka_iam_region is not None:
+            return {**msk.client(self.kafka_iam_region)}
+        if self.kafka_properties is None:
+            return {}
+        where = f"{Env.KAFKA_PROPERTIES}: {self.kafka_properties}"
+        try:
+            lines = self.kafka_properties.read_text().splitlines()
+        except OSError as error:
+            raise ValueError(f"{where}: {error.strerror} → it is mounted and readable → mount it") from error
+        pairs = [line.partition("=") for line in map(str.strip, lines) if line and not line.startswith("#")]
+        for number, (key, equals, _) in enumerate(pairs, start=1):
+            if not equals or not key.strip():  # its value may be a secret, and is not told
+                raise ValueError(f"{where}, entry {number}: it has no '=' → a line is key=value → correct it")
+        return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+class Settings(SourceSettings, KafkaSettings):
     """Validated settings; a missing or wrong one ends the process with its variable's name."""
 
     model_name: Name | None = Field(None, validation_alias=Env.MODEL_NAME)
@@ -91,10 +130,6 @@ class Settings(SourceSettings):
     prediction_log_share: Annotated[float, Field(ge=0, le=1)] = Field(0.01, validation_alias=Env.PREDICTION_LOG_SHARE)
     prediction_log_redact: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(), validation_alias=Env.PREDICTION_LOG_REDACT
-    )
-    kafka_properties: Path | None = Field(None, validation_alias=Env.KAFKA_PROPERTIES)
-    kafka_iam_region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = Field(
-        None, validation_alias=Env.KAFKA_IAM_REGION
     )
     drain_seconds: PositiveInt = Field(25, validation_alias=Env.DRAIN_SECONDS)
     otlp_endpoint: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = Field(
@@ -150,32 +185,6 @@ class Settings(SourceSettings):
                 f"set {Env.BATCH_BUCKETS} and {Env.BATCH_PADDING}"
             )
         return self
-
-    @model_validator(mode="after")
-    def _kafka_can_be_read(self) -> Self:
-        self.kafka()
-        return self
-
-    def kafka(self) -> dict[str, Any]:
-        """What librdkafka is told: the properties of the file that holds them, or how to sign in by IAM."""
-        if self.kafka_iam_region is not None and self.kafka_properties is not None:
-            raise ValueError(
-                f"{Env.KAFKA_IAM_REGION} and {Env.KAFKA_PROPERTIES}: both given → one says how clients sign in"
-            )
-        if self.kafka_iam_region is not None:
-            return {**msk.client(self.kafka_iam_region)}
-        if self.kafka_properties is None:
-            return {}
-        where = f"{Env.KAFKA_PROPERTIES}: {self.kafka_properties}"
-        try:
-            lines = self.kafka_properties.read_text().splitlines()
-        except OSError as error:
-            raise ValueError(f"{where}: {error.strerror} → it is mounted and readable → mount it") from error
-        pairs = [line.partition("=") for line in map(str.strip, lines) if line and not line.startswith("#")]
-        for number, (key, equals, _) in enumerate(pairs, start=1):
-            if not equals or not key.strip():  # its value may be a secret, and is not told
-                raise ValueError(f"{where}, entry {number}: it has no '=' → a line is key=value → correct it")
-        return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def prepare_process(cache_dir: Path) -> None:

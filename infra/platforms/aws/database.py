@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -51,81 +51,89 @@ class Database(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: DatabaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:platforms:AwsDatabase", name, {}, opts)
-        scope, config, child = args.scope, args.config, pulumi.ResourceOptions(parent=self)
-        self.key = keys.key(scope, "database", "MLflow's database", child)
-        subnets = AwsResource(
-            "rds/subnetGroup:SubnetGroup",
-            "database",
-            {"name": f"{scope.prefix}-mlflow", "subnetIds": list(args.network.data), "tags": scope.named("mlflow")},
-            child,
-        )
-        guard = AwsResource(
-            "ec2/securityGroup:SecurityGroup",
-            "database",
-            {
-                "name": f"{scope.prefix}-database",
-                "description": "MLflow's database: asked from the cluster",
-                "vpcId": args.network.vpc.id,
-                "tags": scope.named("database"),
-            },
-            child,
-        )
-        network.allow_group(args.clients, guard, "database", PORT, child)
-        parameters = AwsResource(
-            "rds/parameterGroup:ParameterGroup",
-            "database",
-            {
-                "name": f"{scope.prefix}-mlflow-{config.version}",
-                "family": f"postgres{config.version}",
-                "parameters": [{"name": "rds.force_ssl", "value": "1"}, {"name": "log_connections", "value": "1"}],
-                "tags": scope.named("mlflow"),
-            },
-            child,
-        )
-        multi_az = args.production if config.multi_az is None else config.multi_az
+        self._scope, self._args, self._child = args.scope, args, pulumi.ResourceOptions(parent=self)
+        self.key = keys.key(self._scope, "database", "MLflow's database", self._child)
         self.instance = AwsResource(
             "rds/instance:Instance",
             "database",
             {
-                "identifier": f"{scope.prefix}-mlflow",
-                "engine": "postgres",
-                "engineVersion": config.version,
-                "instanceClass": config.instance_class,
-                "allocatedStorage": config.storage_gb,
-                "maxAllocatedStorage": config.storage_gb * GROWTH,
-                "storageType": "gp3",
-                "storageEncrypted": True,
-                "kmsKeyId": self.key.output("arn"),
-                "dbName": NAME,
-                "username": MASTER,
-                "manageMasterUserPassword": True,
-                "masterUserSecretKmsKeyId": self.key.output("arn"),
-                "iamDatabaseAuthenticationEnabled": True,
-                "multiAz": multi_az,
-                "publiclyAccessible": False,
-                "dbSubnetGroupName": subnets.output("name"),
-                "vpcSecurityGroupIds": [guard.id],
-                "parameterGroupName": parameters.output("name"),
-                "caCertIdentifier": "rds-ca-rsa2048-g1",
-                "backupRetentionPeriod": config.backup_days,
-                "backupWindow": "03:00-03:30",
-                "maintenanceWindow": "sun:04:00-sun:05:00",
-                "copyTagsToSnapshot": True,
-                "deletionProtection": scope.protect,
-                "skipFinalSnapshot": not scope.protect,
-                **({"finalSnapshotIdentifier": f"{scope.prefix}-mlflow-final"} if scope.protect else {}),
-                "autoMinorVersionUpgrade": True,
-                "enabledCloudwatchLogsExports": ["postgresql", "upgrade"],
-                "performanceInsightsEnabled": True,
-                "performanceInsightsKmsKeyId": self.key.output("arn"),
-                "performanceInsightsRetentionPeriod": INSIGHTS_DAYS,
-                "tags": scope.named("mlflow"),
+                **instance(self._scope, args.config, multi_az=args.production),
+                **{key: self.key.output("arn") for key in KEYS},
+                "dbSubnetGroupName": self._subnets().output("name"),
+                "vpcSecurityGroupIds": [self._guard().id],
+                "parameterGroupName": self._parameters().output("name"),
             },
-            scope.keeping(self),
+            self._scope.keeping(self),
             outputs=("address", "arn", "resourceId", "masterUserSecrets"),
         )
         self.secret_arn = self.instance.output("masterUserSecrets").apply(lambda it: str(it[0]["secretArn"]))
         self.register_outputs({"address": self.instance.output("address")})
+
+    def _subnets(self) -> AwsResource:
+        inputs = {
+            "name": f"{self._scope.prefix}-mlflow",
+            "subnetIds": list(self._args.network.data),
+            "tags": self._scope.named("mlflow"),
+        }
+        return AwsResource("rds/subnetGroup:SubnetGroup", "database", inputs, self._child)
+
+    def _guard(self) -> AwsResource:
+        inputs = {
+            "name": f"{self._scope.prefix}-database",
+            "description": "MLflow's database: asked from the cluster",
+            "vpcId": self._args.network.vpc.id,
+            "tags": self._scope.named("database"),
+        }
+        guard = AwsResource("ec2/securityGroup:SecurityGroup", "database", inputs, self._child)
+        network.allow_group(self._args.clients, guard, "database", PORT, self._child)
+        return guard
+
+    def _parameters(self) -> AwsResource:
+        version = self._args.config.version
+        inputs = {
+            "name": f"{self._scope.prefix}-mlflow-{version}",
+            "family": f"postgres{version}",
+            "parameters": [{"name": "rds.force_ssl", "value": "1"}, {"name": "log_connections", "value": "1"}],
+            "tags": self._scope.named("mlflow"),
+        }
+        return AwsResource("rds/parameterGroup:ParameterGroup", "database", inputs, self._child)
+
+
+KEYS = ("kmsKeyId", "masterUserSecretKmsKeyId", "performanceInsightsKmsKeyId")
+"""Everything of it that is encrypted, by the one key."""
+
+
+def instance(scope: Scope, config: DatabaseConfig, *, multi_az: bool) -> dict[str, Any]:
+    """Inputs of the instance that are known; `multi_az` where the configuration says nothing of it."""
+    inputs = {
+        "identifier": f"{scope.prefix}-mlflow",
+        "engine": "postgres",
+        "engineVersion": config.version,
+        "instanceClass": config.instance_class,
+        "allocatedStorage": config.storage_gb,
+        "maxAllocatedStorage": config.storage_gb * GROWTH,
+        "storageType": "gp3",
+        "storageEncrypted": True,
+        "dbName": NAME,
+        "username": MASTER,
+        "manageMasterUserPassword": True,
+        "iamDatabaseAuthenticationEnabled": True,
+        "multiAz": multi_az if config.multi_az is None else config.multi_az,
+        "publiclyAccessible": False,
+        "caCertIdentifier": "rds-ca-rsa2048-g1",
+        "backupRetentionPeriod": config.backup_days,
+        "backupWindow": "03:00-03:30",
+        "maintenanceWindow": "sun:04:00-sun:05:00",
+        "copyTagsToSnapshot": True,
+        "deletionProtection": scope.protect,
+        "skipFinalSnapshot": not scope.protect,
+        "autoMinorVersionUpgrade": True,
+        "enabledCloudwatchLogsExports": ["postgresql", "upgrade"],
+        "performanceInsightsEnabled": True,
+        "performanceInsightsRetentionPeriod": INSIGHTS_DAYS,
+        "tags": scope.named("mlflow"),
+    }
+    return {**inputs, "finalSnapshotIdentifier": f"{scope.prefix}-mlflow-final"} if scope.protect else inputs
 
 
 def libpq(address: str) -> str:

@@ -45,97 +45,88 @@ class LoadBalancer(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: GatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:platforms:AwsGateway", name, {}, opts)
-        scope, config, child = args.scope, args.config, pulumi.ResourceOptions(parent=self)
-        guard = AwsResource(
-            "ec2/securityGroup:SecurityGroup",
-            "gateway",
-            {
-                "name": f"{scope.prefix}-gateway",
-                "description": "Callers of the gateway",
-                "vpcId": args.network.vpc.id,
-                "tags": scope.named("gateway"),
-            },
-            child,
-        )
-        for source in sources(config, args.vpc_cidr):
-            network.allow_network(source, guard, f"gateway-{source.replace('/', '-')}", network.HTTPS, child)
-        passing = {
-            "securityGroupId": guard.id,
-            "description": "to the gateway's port on every node",
-            "ipProtocol": "tcp",
-            "fromPort": NODE_PORT,
-            "toPort": NODE_PORT,
-            "referencedSecurityGroupId": args.nodes_group,
-        }
-        AwsResource("vpc/securityGroupEgressRule:SecurityGroupEgressRule", "gateway", passing, child)
-        nodes_guard = {
-            "securityGroupId": args.nodes_group,
-            "description": "from the load balancer",
-            "ipProtocol": "tcp",
-            "fromPort": NODE_PORT,
-            "toPort": NODE_PORT,
-            "referencedSecurityGroupId": guard.id,
-        }
-        AwsResource("vpc/securityGroupIngressRule:SecurityGroupIngressRule", "gateway-nodes", nodes_guard, child)
+        self._scope, self._args, self._child = args.scope, args, pulumi.ResourceOptions(parent=self)
+        config, tags = args.config, args.scope.named("gateway")
         balancer = AwsResource(
             "lb/loadBalancer:LoadBalancer",
             "gateway",
             {
-                "name": scope.prefix,
+                "name": args.scope.prefix,
                 "loadBalancerType": "network",
                 "internal": config.internal,
                 "subnets": list(args.network.private if config.internal else args.network.public),
-                "securityGroups": [guard.id],
+                "securityGroups": [self._guard().id],
                 "enableCrossZoneLoadBalancing": True,
-                "enableDeletionProtection": scope.protect,
-                "tags": scope.named("gateway"),
+                "enableDeletionProtection": args.scope.protect,
+                "tags": tags,
             },
-            child,
+            self._child,
             outputs=("arn", "dnsName", "zoneId"),
         )
-        targets = AwsResource(
-            "lb/targetGroup:TargetGroup",
-            "gateway",
-            {
-                "name": scope.prefix,
-                "port": NODE_PORT,
-                "protocol": "TCP",
-                "targetType": "instance",
-                "vpcId": args.network.vpc.id,
-                "deregistrationDelay": DRAIN_SECONDS,
-                "preserveClientIp": "true",
-                "healthCheck": {"protocol": "TCP", "interval": 10, "healthyThreshold": 2, "unhealthyThreshold": 2},
-                "tags": scope.named("gateway"),
-            },
-            child,
-            outputs=("arn",),
-        )
-        AwsResource(
-            "lb/listener:Listener",
-            "gateway",
-            {
-                "loadBalancerArn": balancer.output("arn"),
-                "port": network.HTTPS,
-                "protocol": "TLS",
-                "sslPolicy": TLS_POLICY,
-                "certificateArn": config.certificate,
-                "defaultActions": [{"type": "forward", "targetGroupArn": targets.output("arn")}],
-                "tags": scope.named("gateway"),
-            },
-            child,
-        )
-        scaled = args.nodes.output("resources").apply(lambda it: str(it[0]["autoscalingGroups"][0]["name"]))
-        attachment = {"autoscalingGroupName": scaled, "lbTargetGroupArn": targets.output("arn")}
-        AwsResource("autoscaling/attachment:Attachment", "gateway", attachment, child)
-        if config.zone_id is not None:
-            alias = {
-                "name": balancer.output("dnsName"),
-                "zoneId": balancer.output("zoneId"),
-                "evaluateTargetHealth": True,
-            }
-            record = {"zoneId": config.zone_id, "name": config.host, "type": "A", "aliases": [alias]}
-            AwsResource("route53/record:Record", "gateway", record, child)
+        listener = {
+            "loadBalancerArn": balancer.output("arn"),
+            "port": network.HTTPS,
+            "protocol": "TLS",
+            "sslPolicy": TLS_POLICY,
+            "certificateArn": config.certificate,
+            "defaultActions": [{"type": "forward", "targetGroupArn": self._targets().output("arn")}],
+            "tags": tags,
+        }
+        AwsResource("lb/listener:Listener", "gateway", listener, self._child)
+        self._record(balancer)
         self.register_outputs({"address": balancer.output("dnsName")})
+
+    def _guard(self) -> AwsResource:
+        """Who may call, and that calls go on to the gateway's port of the nodes and nowhere else."""
+        inputs = {
+            "name": f"{self._scope.prefix}-gateway",
+            "description": "Callers of the gateway",
+            "vpcId": self._args.network.vpc.id,
+            "tags": self._scope.named("gateway"),
+        }
+        guard = AwsResource("ec2/securityGroup:SecurityGroup", "gateway", inputs, self._child)
+        for source in sources(self._args.config, self._args.vpc_cidr):
+            name = f"gateway-{source.replace('/', '-')}"
+            network.allow_network(source, guard, name, network.HTTPS, self._child)
+        passing = {
+            "description": "from the load balancer to the gateway's port on every node",
+            "ipProtocol": "tcp",
+            "fromPort": NODE_PORT,
+            "toPort": NODE_PORT,
+        }
+        out = {**passing, "securityGroupId": guard.id, "referencedSecurityGroupId": self._args.nodes_group}
+        AwsResource("vpc/securityGroupEgressRule:SecurityGroupEgressRule", "gateway", out, self._child)
+        into = {**passing, "securityGroupId": self._args.nodes_group, "referencedSecurityGroupId": guard.id}
+        AwsResource("vpc/securityGroupIngressRule:SecurityGroupIngressRule", "gateway-nodes", into, self._child)
+        return guard
+
+    def _targets(self) -> AwsResource:
+        """Every system node, as many as there are."""
+        inputs = {
+            "name": self._scope.prefix,
+            "port": NODE_PORT,
+            "protocol": "TCP",
+            "targetType": "instance",
+            "vpcId": self._args.network.vpc.id,
+            "deregistrationDelay": DRAIN_SECONDS,
+            "preserveClientIp": "true",
+            "healthCheck": {"protocol": "TCP", "interval": 10, "healthyThreshold": 2, "unhealthyThreshold": 2},
+            "tags": self._scope.named("gateway"),
+        }
+        targets = AwsResource("lb/targetGroup:TargetGroup", "gateway", inputs, self._child, outputs=("arn",))
+        scaled = self._args.nodes.output("resources").apply(lambda it: str(it[0]["autoscalingGroups"][0]["name"]))
+        attachment = {"autoscalingGroupName": scaled, "lbTargetGroupArn": targets.output("arn")}
+        AwsResource("autoscaling/attachment:Attachment", "gateway", attachment, self._child)
+        return targets
+
+    def _record(self, balancer: AwsResource) -> None:
+        """The name that callers use, where its zone is known."""
+        config = self._args.config
+        if config.zone_id is None:
+            return
+        alias = {"name": balancer.output("dnsName"), "zoneId": balancer.output("zoneId"), "evaluateTargetHealth": True}
+        record = {"zoneId": config.zone_id, "name": config.host, "type": "A", "aliases": [alias]}
+        AwsResource("route53/record:Record", "gateway", record, self._child)
 
 
 def sources(config: GatewayConfig, vpc_cidr: str) -> Sequence[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -16,6 +15,7 @@ from infra.access import Needs
 from infra.config.base import PROJECT
 from infra.k8s import workloads
 from infra.k8s.manifest import Manifest, declare, name_of
+from services.contract import TOPICS_MODULE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from infra.config.streaming import StreamModelConfig, TopicConfig
     from infra.outputs import PlatformOutputs
 
-SCRIPT = Path(__file__).with_name("declare_topics.py")
 LIST = "topics.json"
 APPLY_SECONDS = 180
 """For the Job, image start and retries included."""
@@ -40,7 +39,7 @@ class TopicsArgs:
     streams: Mapping[str, StreamModelConfig]
     """Whose rights are given."""
     image: str
-    """Python with Kafka's client: the service's."""
+    """The service's, which knows Kafka."""
     platform: PlatformOutputs
 
 
@@ -93,7 +92,7 @@ class Topics(pulumi.ComponentResource):
         if kafka is None:
             raise AssertionError("topics without Kafka are refused with the configuration")
         counted = Partitions(name, {topic: config.partitions for topic, config in args.topics.items()}, child)
-        files = {SCRIPT.name: SCRIPT.read_text(), LIST: topic_list(args, kafka.user)}
+        files = {LIST: topic_list(args, kafka.user)}
         mounted = declare(name, workloads.config_map(names.TOPICS, namespace, LABELS, files), child)
         account = declare(name, workloads.service_account(names.TOPICS, namespace, LABELS), child)
         granted = args.platform.access.grant(names.TOPICS, namespace, Needs(declares=list(args.topics)), child)
@@ -103,7 +102,7 @@ class Topics(pulumi.ComponentResource):
             account=name_of(account),
             bootstrap=kafka.bootstrap,
             files=name_of(mounted),
-            contents=files,
+            digest=hashlib.sha256(files[LIST].encode()).hexdigest(),
             granted=granted,
         )
         # A Job cannot change: the provider replaces it, and the new one needs the old one's name.
@@ -138,22 +137,22 @@ class JobSpec:
     account: pulumi.Input[str]
     bootstrap: pulumi.Input[str]
     files: pulumi.Input[str]
-    """ConfigMap with the script and the list."""
-    contents: Mapping[str, str]
+    """ConfigMap with the list."""
+    digest: str
+    """Of the list: another one is another Job."""
     granted: Granted
 
 
 def job(spec: JobSpec) -> Manifest:
-    """The Job; another list or script is another Job."""
+    """The Job."""
     container = workloads.container(
         "topics",
         spec.image,
         workloads.resources(cpu="100m", cpu_limit="1", memory="256Mi"),
         {"files": "/files", "scratch": workloads.SCRATCH, **spec.granted.mounts},
-        command=["python", f"/files/{SCRIPT.name}", spec.bootstrap, f"/files/{LIST}"],
+        command=["python", "-m", TOPICS_MODULE, spec.bootstrap, f"/files/{LIST}"],
         env=[*workloads.env({"HOME": workloads.SCRATCH}), *spec.granted.env],
     )
-    digest = hashlib.sha256("\0".join(f"{name}\0{text}" for name, text in sorted(spec.contents.items())).encode())
     pod = workloads.Pod(
         labels={**LABELS, **spec.granted.labels},
         containers=[container],
@@ -162,7 +161,7 @@ def job(spec: JobSpec) -> Manifest:
             "scratch": {"emptyDir": {"sizeLimit": "64Mi"}},
             **spec.granted.volumes,
         },
-        annotations={names.ANNOTATION_CONFIG_DIGEST: digest.hexdigest()},
+        annotations={names.ANNOTATION_CONFIG_DIGEST: spec.digest},
         service_account=spec.account,
     )
     return workloads.job(names.TOPICS, spec.namespace, pod, APPLY_SECONDS)

@@ -1,22 +1,17 @@
-"""Runs inside the cluster, in the service's image: makes Kafka's topics and rights what a list says.
+"""Makes Kafka's topics and rights what a list says: `python -m services.inference.topics BOOTSTRAP FILE`.
 
-Standard library and confluent_kafka only, no import from this repository: the file is mounted as it is. Every step may
-run again on what an earlier run left; nothing is ever deleted.
+Every step may run again on what an earlier run left; nothing is ever deleted. How to sign in is said as to the service.
 
     1. Topics that are not there are made.
     2. Partitions are added where there are fewer than the list says; where there are more, it ends with an error.
     3. Settings become the list's.
     4. Where the list names a user, it gets the rights of each stream: read its input and group, write its output and
        dead letters, use transactions of its name.
-
-Arguments: bootstrap servers, the list (JSON). How to sign in is said as to the service: by a file that
-`SLIPWAY_KAFKA_PROPERTIES` names, or by `SLIPWAY_KAFKA_IAM_REGION`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,6 +30,8 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+
+from services.inference.settings import KafkaSettings
 
 SECONDS = 30.0
 
@@ -113,29 +110,10 @@ def allow(admin: AdminClient, user: str, streams: dict[str, Any]) -> None:
         settled(admin.create_acls(rights, request_timeout=SECONDS))
 
 
-def token(region: str) -> tuple[str, float]:
-    """A token of MSK's, and when it ends, in seconds since the epoch."""
-    from aws_msk_iam_sasl_signer import MSKAuthTokenProvider  # noqa: PLC0415  # where brokers ask for one
-
-    made, ends_ms = MSKAuthTokenProvider.generate_auth_token(region)
-    return made, ends_ms / 1e3
-
-
-def client() -> dict[str, Any]:
-    """How to sign in."""
-    region = os.environ.get("SLIPWAY_KAFKA_IAM_REGION")
-    if region:
-        signed = {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}
-        return {**signed, "oauth_cb": lambda _: token(region)}
-    properties = os.environ.get("SLIPWAY_KAFKA_PROPERTIES")
-    lines = Path(properties).read_text().splitlines() if properties else []
-    return dict(line.split("=", 1) for line in lines if line)
-
-
 def main(bootstrap: str, file: str) -> None:
     """The four steps of the module's docstring."""
     wanted = json.loads(Path(file).read_text())
-    admin = AdminClient({**client(), "bootstrap.servers": bootstrap})
+    admin = AdminClient({**KafkaSettings().kafka(), "bootstrap.servers": bootstrap})
     try:
         declare(admin, wanted["topics"])
         if wanted["user"]:

@@ -106,7 +106,7 @@ class Models:
             resolved=self.resolved[name],
             image=self.config.images.get("inference"),
             platform=self.platform,
-            topics=topics,
+            topics=topics.applied,
             addons=self.addons,
             gate=self.config.evidence,
             production=self.config.production,

@@ -10,13 +10,15 @@ from pulumi_policy import (
     ReportViolation,
     ResourceValidationArgs,
     ResourceValidationPolicy,
+    StackValidationArgs,
+    StackValidationPolicy,
 )
 
-from policies.rules import RULES
-from policies.rules.rule import ADVICE
+from policies.rules import RULES, STACK_RULES
+from policies.rules.rule import ADVICE, Declared
 
 if TYPE_CHECKING:
-    from policies.rules.rule import Level, Rule
+    from policies.rules.rule import Level, Rule, StackRule
 
 
 def policy(rule: Rule, level: Level) -> ResourceValidationPolicy:
@@ -34,4 +36,26 @@ def policy(rule: Rule, level: Level) -> ResourceValidationPolicy:
     )
 
 
-PolicyPack(name="slipway", policies=[policy(rule, level) for rule in RULES for level in rule.levels])
+def stack_policy(rule: StackRule) -> StackValidationPolicy:
+    """A rule about the whole stack in the engine's terms."""
+
+    def validate(args: StackValidationArgs, report: ReportViolation) -> None:
+        resources = [Declared(each.resource_type, each.name, each.props) for each in args.resources]
+        for violation in rule.violations(resources):
+            report(violation, None)
+
+    return StackValidationPolicy(
+        name=rule.name,
+        description=rule.description,
+        enforcement_level=EnforcementLevel(rule.level),
+        validate=validate,
+    )
+
+
+PolicyPack(
+    name="slipway",
+    policies=[
+        *(policy(rule, level) for rule in RULES for level in rule.levels),
+        *(stack_policy(rule) for rule in STACK_RULES),
+    ],
+)

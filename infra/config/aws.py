@@ -310,6 +310,9 @@ class AwsPlatformConfig(ConfigModel):
     log_bucket_days: Annotated[int, Field(ge=1, le=3653)] = 365
     """How long access logs and prediction logs are kept."""
 
+    monthly_budget: Annotated[int, Field(ge=1)] | None = None
+    """US dollars that a month may cost with every pool at its largest; the policies block what costs more."""
+
     protect: bool | None = None
     """Whether what holds data cannot be destroyed by Pulumi. Default: in production."""
 

@@ -44,8 +44,13 @@ def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
     Objects arrive as JSON text. What the stack file says wins over what the tools recorded.
     Raises ConfigError with every problem at once.
     """
+    return _complete(checked(values, records.images), records)
+
+
+def checked(values: Mapping[str, str], images: Mapping[str, str] | None = None) -> StackConfig:
+    """What the values say on their own, without a look at what is built; `images` are defaults by name."""
     raw = {key.removeprefix(f"{PROJECT}:"): _decode(value) for key, value in values.items() if _ours(key)}
-    raw["images"] = _merged(records.images, raw.get("images", {}))
+    raw["images"] = _merged(images or {}, raw.get("images", {}))
     try:
         config = StackConfig.model_validate(raw)
     except ValidationError as error:
@@ -55,7 +60,7 @@ def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
     refused += stream_refusals(config)
     if refused:
         raise ConfigError(refused)
-    return _complete(config, records)
+    return config
 
 
 def _ours(key: str) -> bool:

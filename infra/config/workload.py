@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from infra.config.accelerators import ACCELERATORS, AcceleratorName, Placement, placement
+from infra.config.accelerators import ACCELERATORS, AcceleratorName, Placement, placement, whole_gpus
 from infra.config.base import ConfigModel, EnvName, Quantity, broken_rule
 from services.contract import Env
 
@@ -115,3 +115,13 @@ class ResourcesConfig(ConfigModel):
         if self.gpu is None or self.accelerator is None:
             return None
         return placement(self.accelerator, self.gpu, self.gpu_share)
+
+    @property
+    def whole_gpus(self) -> dict[str, str | int] | None:
+        """Which GPUs one replica takes, and how many whole ones at least; of shared ones the one it has a turn on."""
+        if self.gpu is None or self.accelerator is None:
+            return None
+        return {
+            "accelerator": self.accelerator,
+            "count": whole_gpus(self.accelerator, self.gpu, self.gpu_share),
+        }

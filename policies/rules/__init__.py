@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.rules import evidence, namespaces, production, workloads
+from policies.rules.aws import data, environment, exposure, identity, nodes
 
 if TYPE_CHECKING:
-    from policies.rules.rule import Rule
+    from policies.rules.rule import Rule, StackRule
 
 RULES: tuple[Rule, ...] = (
     workloads.IMAGE_BY_DIGEST,
@@ -19,4 +20,13 @@ RULES: tuple[Rule, ...] = (
     production.PINNED,
     production.REPLICAS,
     *evidence.RULES,
+    data.ENCRYPTION,
+    exposure.PUBLIC_ACCESS,
+    identity.WILDCARDS,
+    nodes.IMDSV2,
+    nodes.GPU_POOL,
+    environment.TAGS,
 )
+"""Of one resource each."""
+
+STACK_RULES: tuple[StackRule, ...] = (environment.PROTECTIONS, environment.SPOT, environment.BUDGET)

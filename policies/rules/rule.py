@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Properties: TypeAlias = Mapping[str, Any]
 """A resource's inputs as the engine has them."""
@@ -16,6 +16,24 @@ Level: TypeAlias = Literal["mandatory", "advisory"]
 
 ADVICE = "-advice"
 """Ends the name under which the engine reports a rule's advice."""
+
+
+class Declared(NamedTuple):
+    """A resource among the others of its stack."""
+
+    type: str
+    name: str
+    properties: Properties
+
+    @property
+    def kind(self) -> str:
+        """The last part of the type."""
+        return self.type.rpartition(":")[2]
+
+
+def given(properties: Properties, key: str) -> bool:
+    """Whether something stands there, known or not: to look at it would end a preview's check."""
+    return any(each == key for each in properties)
 
 
 def _nothing(_: str, __: Properties) -> list[str]:
@@ -47,3 +65,18 @@ class Rule:
         """Messages for people: what is wrong → what to do."""
         check = self.levels.get(level, _nothing)
         return [f"{wrong} → {self.remedy}" for wrong in check(resource_type, properties)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackRule:
+    """One rule about all resources of a stack together."""
+
+    name: str
+    description: str
+    remedy: str
+    check: Callable[[Sequence[Declared]], list[str]]
+    level: Level = "mandatory"
+
+    def violations(self, resources: Sequence[Declared]) -> list[str]:
+        """Messages for people: what is wrong → what to do."""
+        return [f"{wrong} → {self.remedy}" for wrong in self.check(resources)]

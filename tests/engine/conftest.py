@@ -19,7 +19,9 @@ import pytest
 import yaml
 
 from infra.evidence.seal import TAG, Seal, seal
-from tests.engine.remembering_provider import RememberingProvider, Serving
+from tests.engine.aws_provider import RememberingAccount
+from tests.engine.kubernetes_provider import RememberingCluster
+from tests.engine.remembering_provider import Serving
 from tests.infra.evaluated import KEY, content_of
 from tests.infra.recording import RECORDS
 
@@ -50,11 +52,12 @@ class Project:
     directory: Path
     env: dict[str, str]
     registry_url: str
+    stack: str = "test"
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
     def stack_file(self) -> Path:
-        return self.directory / "stacks" / "Pulumi.test.yaml"
+        return self.directory / "stacks" / f"Pulumi.{self.stack}.yaml"
 
     def configure(self, **keys: Any) -> None:
         """Sets keys below `slipway:`; the others stay."""
@@ -77,29 +80,29 @@ class Project:
         return Ran(done.returncode, done.stdout)
 
     def preview(self, *arguments: str) -> Ran:
-        return self.pulumi("preview", "--stack", "test", "--color", "never", *arguments)
+        return self.pulumi("preview", "--stack", self.stack, "--color", "never", *arguments)
 
     def up(self, *arguments: str) -> Ran:
-        return self.pulumi("up", "--stack", "test", "--yes", "--skip-preview", "--color", "never", *arguments)
+        return self.pulumi("up", "--stack", self.stack, "--yes", "--skip-preview", "--color", "never", *arguments)
 
     def destroy(self) -> Ran:
-        return self.pulumi("destroy", "--stack", "test", "--yes", "--skip-preview", "--color", "never")
+        return self.pulumi("destroy", "--stack", self.stack, "--yes", "--skip-preview", "--color", "never")
 
     def outputs(self) -> dict[str, Any]:
-        done = self.pulumi("stack", "output", "--stack", "test", "--json")
+        done = self.pulumi("stack", "output", "--stack", self.stack, "--json")
         assert done, done.output
         return json.loads(done.output)
 
     def exported(self) -> str:
         """The stack's state as it is kept."""
-        done = self.pulumi("stack", "export", "--stack", "test")
+        done = self.pulumi("stack", "export", "--stack", self.stack)
         assert done, done.output
         return done.output
 
-    def steps(self) -> dict[str, str]:
-        """What a preview would do: operation by `<kind> <name>`, unchanged resources left out."""
+    def previewed(self, *arguments: str) -> str:
+        """A preview as the engine writes it for programs."""
         done = subprocess.run(
-            ["pulumi", "preview", "--stack", "test", "--json", "--non-interactive"],
+            ["pulumi", "preview", "--stack", self.stack, "--json", "--non-interactive", *arguments],
             cwd=self.directory,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -109,17 +112,26 @@ class Project:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return {
-            f"{urn.split('::')[2].split('$')[-1].rpartition(':')[2]} {urn.rpartition('::')[2]}": step["op"]
-            for step in json.loads(done.stdout)["steps"]
-            if step["op"] != "same"
-            for urn in [step["urn"]]
-        }
+        return done.stdout
+
+    def steps(self) -> dict[str, str]:
+        """What a preview would do."""
+        return steps_of(self.previewed())
+
+
+def steps_of(previewed: str) -> dict[str, str]:
+    """Operation by `<kind> <name>`, unchanged resources left out."""
+    return {
+        f"{urn.split('::')[2].split('$')[-1].rpartition(':')[2]} {urn.rpartition('::')[2]}": step["op"]
+        for step in json.loads(previewed)["steps"]
+        if step["op"] != "same"
+        for urn in [step["urn"]]
+    }
 
 
 @pytest.fixture
 def provider():
-    return RememberingProvider()
+    return RememberingCluster()
 
 
 @pytest.fixture
@@ -195,30 +207,27 @@ class Registry:
         self._server.server_close()
 
 
-@pytest.fixture
-def pulumi_env(tmp_path, toolchain_bin, provider):
-    """Environment of the engine: our toolchain, a backend and a home of the test's own, the provider above."""
-    for directory in ("home", "state"):
-        (tmp_path / directory).mkdir()
-    with Serving(provider) as serving:
-        yield {
-            "PATH": os.pathsep.join([str(toolchain_bin), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "HOME": str(tmp_path / "home"),
-            "PULUMI_HOME": str(tmp_path / "home" / ".pulumi"),
-            "PULUMI_BACKEND_URL": f"file://{tmp_path / 'state'}",
-            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DEBUG_PROVIDERS": f"kubernetes:{serving.port}",
-            # gRPC of the language host and the program would otherwise try a machine's proxy for 127.0.0.1.
-            "NO_PROXY": "127.0.0.1,localhost",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+def engine_env(directory: Path, toolchain_bin: Path, attached: str) -> dict[str, str]:
+    """Environment of the engine: our toolchain, a backend and a home below a directory, the providers that listen."""
+    for each in ("home", "state"):
+        (directory / each).mkdir()
+    return {
+        "PATH": os.pathsep.join([str(toolchain_bin), str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(directory / "home"),
+        "PULUMI_HOME": str(directory / "home" / ".pulumi"),
+        "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
+        "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DEBUG_PROVIDERS": attached,
+        # gRPC of the language host and the program would otherwise try a machine's proxy for 127.0.0.1.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
-@pytest.fixture
-def project(tmp_path, pulumi_env, registry):
-    """An initialised stack `test` of the real program, configured as an environment without models."""
-    directory = tmp_path / "project"
+def new_project(root: Path, env: dict[str, str], registry_url: str, stack: str = "test") -> Project:
+    """An initialised stack of the real program, its configuration empty but for the registry."""
+    directory = root / stack
     (directory / "stacks").mkdir(parents=True)
     (directory / "build").mkdir()
     shutil.copy(ROOT / "Pulumi.yaml", directory)
@@ -226,12 +235,26 @@ def project(tmp_path, pulumi_env, registry):
     charts = {key: getattr(RECORDS, key) for key in ("istio_charts", "kserve_charts", "keda_charts")}
     (directory / "build" / "images.json").write_text(json.dumps(dict(RECORDS.images)))
     (directory / "build" / "toolchain.json").write_text(json.dumps(charts))
-    made = Project(directory=directory, env=pulumi_env, registry_url=registry.url)
-    initialised = made.pulumi("stack", "init", "test")
+    made = Project(directory=directory, env=env, registry_url=registry_url, stack=stack)
+    initialised = made.pulumi("stack", "init", stack)
     assert initialised, initialised.output
     # What the provider remembers answers no request: the checklist has tests of its own.
-    off = {"enabled": False}
-    made.configure(platform={"kind": "local"}, models={}, registry={"url": registry.url}, checklist=off)
+    made.configure(registry={"url": registry_url}, checklist={"enabled": False})
+    return made
+
+
+@pytest.fixture
+def pulumi_env(tmp_path, toolchain_bin, provider):
+    """The engine's environment with the provider above, and an account for those who ask AWS."""
+    with Serving(provider) as inside, Serving(RememberingAccount()) as outside:
+        yield engine_env(tmp_path, toolchain_bin, f"{inside.attached},{outside.attached}")
+
+
+@pytest.fixture
+def project(tmp_path, pulumi_env, registry):
+    """A stack configured as an environment without models."""
+    made = new_project(tmp_path, pulumi_env, registry.url)
+    made.configure(platform={"kind": "local"}, models={})
     return made
 
 

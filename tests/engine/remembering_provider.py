@@ -1,9 +1,9 @@
-"""A Kubernetes provider for the real engine that keeps objects in memory instead of a cluster.
+"""Providers for the real engine that keep resources in memory instead of a cloud or a cluster.
 
-It believes what it is told: an object is ready as soon as it is created, unless the test
-says that it never will be. What it proves is the program and the engine together: which
-operations happen, in which order, and what a failure leaves behind. What Kubernetes makes
-of the objects is proven on a real cluster, in tests/e2e.
+They believe what they are told: a resource is there as soon as it is created, unless the test says that it never
+will be. What they prove is the program and the engine together: which operations happen, in which order, and what
+a failure leaves behind. What Kubernetes makes of the objects is proven on a real cluster, in tests/e2e; what AWS
+makes of them is not (docs/aws-unproven.md).
 """
 
 # ruff: noqa: N802 (the protocol names the methods and their arguments)
@@ -12,16 +12,14 @@ from __future__ import annotations
 import threading
 from concurrent import futures
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import grpc
 from google.protobuf import empty_pb2, json_format
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc
 
-VERSION = "4.25.0"
-
-FORCES_REPLACEMENT = {"ConfigMap": "data", "Secret": "stringData", "Job": "spec"}
-"""Kinds and the property whose change replaces the object, as the real provider has it."""
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""The engine's mark for what only an update will tell."""
 
 SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # the engine's mark for a secret in a property bag
 
@@ -38,7 +36,10 @@ class Operation:
 
 @dataclass
 class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """The provider. `operations` grow with every update; previews leave none."""
+    """What all of them share. `operations` grow with every update; previews leave none."""
+
+    package: ClassVar[str]
+    version: ClassVar[str]
 
     operations: list[Operation] = field(default_factory=list)
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -53,11 +54,23 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
     def performed(self) -> list[str]:
         return [str(operation) for operation in self.operations]
 
+    def replacing(self, type_: str, before: dict[str, Any], after: dict[str, Any], changed: list[str]) -> list[str]:
+        """Changed inputs that make a resource another one."""
+        raise NotImplementedError
+
+    def beside(self, before: dict[str, Any], after: dict[str, Any]) -> bool:
+        """Whether a resource and its successor can be there at once."""
+        raise NotImplementedError
+
+    def told(self, type_: str, name: str, inputs: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
+        """Outputs beside the inputs; `old` is the state of what is updated."""
+        return {}
+
     def Handshake(self, request, context):
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=True)
 
     def GetPluginInfo(self, request, context):
-        return plugin_pb2.PluginInfo(version=VERSION)
+        return plugin_pb2.PluginInfo(version=self.version)
 
     def Attach(self, request, context):
         return empty_pb2.Empty()
@@ -82,35 +95,37 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
         changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
         if not changed:
             return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
-        replaces = [key for key in changed if FORCES_REPLACEMENT.get(kind_of(request)) == key]
-        renamed = name_in(before) != name_in(after)
-        if renamed:
-            replaces.append("metadata.name")
+        replaces = self.replacing(request.type, before, after, changed)
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME,
             diffs=changed,
             replaces=replaces,
-            # As the real provider has it: two objects of one name cannot be there at once, of two names they can.
-            deleteBeforeReplace=bool(replaces) and not renamed,
+            deleteBeforeReplace=bool(replaces) and not self.beside(before, after),
         )
 
     def Create(self, request, context):
+        told = self.told(request.type, request.name, plain(request.properties), None)
         if request.preview:
-            return provider_pb2.CreateResponse(properties=request.properties)
+            return provider_pb2.CreateResponse(properties=extended(request.properties, dict.fromkeys(told, UNKNOWN)))
         self._perform("create", request, request.properties, context)
-        return provider_pb2.CreateResponse(id=f"{kind_of(request)}-{request.name}", properties=request.properties)
+        id_ = f"{kind_of(request.type)}-{request.name}"
+        return provider_pb2.CreateResponse(id=id_, properties=extended(request.properties, told))
 
     def Update(self, request, context):
+        old = plain(request.olds)
+        told = self.told(request.type, request.name, plain(request.news), old)
         if not request.preview:
             self._perform("update", request, request.news, context)
-        return provider_pb2.UpdateResponse(properties=request.news)
+            return provider_pb2.UpdateResponse(properties=extended(request.news, told))
+        seen = {key: value if old.get(key) == value else UNKNOWN for key, value in told.items()}
+        return provider_pb2.UpdateResponse(properties=extended(request.news, seen))
 
     def Delete(self, request, context):
         with self.lock:
-            self.operations.append(Operation("delete", kind_of(request), request.name))
-            key = f"{kind_of(request)} {request.name}"
+            self.operations.append(Operation("delete", kind_of(request.type), request.name))
+            key = f"{kind_of(request.type)} {request.name}"
             # Its successor is there already where it has another name.
-            if name_in(self.objects.get(key, {})) == name_in(plain(request.properties)):
+            if not self.beside(self.objects.get(key, {}), plain(request.properties)):
                 self.objects.pop(key, None)
         return empty_pb2.Empty()
 
@@ -118,7 +133,7 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ReadResponse(id=request.id, properties=request.properties, inputs=request.inputs)
 
     def _perform(self, action, request, properties, context):
-        operation = Operation(action, kind_of(request), request.name)
+        operation = Operation(action, kind_of(request.type), request.name)
         key = f"{operation.kind} {operation.name}"
         with self.lock:
             self.operations.append(operation)
@@ -127,12 +142,16 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
             context.abort(grpc.StatusCode.UNKNOWN, self.never_ready[key])
 
 
-def kind_of(request) -> str:
-    return request.type.rpartition(":")[2]
+def kind_of(type_: str) -> str:
+    return type_.rpartition(":")[2]
 
 
-def name_in(inputs: dict[str, Any]) -> str | None:
-    return inputs.get("metadata", {}).get("name")
+def extended(properties, told: dict[str, Any]):
+    """A property bag with more in it; secrets stay secrets."""
+    bag = type(properties)()
+    bag.CopyFrom(properties)
+    bag.update(told)
+    return bag
 
 
 def plain(struct) -> dict[str, Any]:
@@ -151,12 +170,12 @@ def opened(value):
 
 
 class Serving:
-    """A provider that listens; `port` is for `PULUMI_DEBUG_PROVIDERS=kubernetes:<port>`."""
+    """A provider that listens; `attached` is its part of `PULUMI_DEBUG_PROVIDERS`."""
 
     def __init__(self, provider: RememberingProvider) -> None:
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
         provider_pb2_grpc.add_ResourceProviderServicer_to_server(provider, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.attached = f"{provider.package}:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     def __enter__(self) -> Self:
         self._server.start()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from infra.evidence.seal import public_key
-from policies.rules import RULES
+from policies.rules import RULES, STACK_RULES
 from tests.engine.conftest import ROOT
 from tests.infra.evaluated import KEY, STRANGER, document
 from tests.infra.recording import realtime
@@ -16,6 +16,9 @@ pytestmark = pytest.mark.engine
 PACK = ("--policy-pack", str(ROOT / "policies"))
 
 LOOSE_PROGRAM = """
+import json
+
+import pulumi
 import pulumi_kubernetes as k8s
 
 k8s.core.v1.Namespace("n", metadata={"name": "n"})
@@ -24,6 +27,23 @@ k8s.apps.v1.Deployment("d", metadata={"name": "d"}, spec={"selector": {"matchLab
     "spec": {"containers": [{"name": "main", "image": "model:latest", "securityContext": {"privileged": True},
                              "resources": {"limits": {"nvidia.com/gpu": "1"}}}]},
 }})
+
+untagged = pulumi.ProviderResource("aws", "untagged", {"region": "eu-central-1"})
+options = pulumi.ResourceOptions(providers=[untagged])
+platform = pulumi.ComponentResource("slipway:platforms:AwsPlatform", "aws", {}, options)
+platform.register_outputs({"production": True, "monthlyBudget": 1})
+
+
+def aws(token, name, **inputs):
+    pulumi.CustomResource(f"aws:{token}", name, inputs, pulumi.ResourceOptions(parent=platform))
+
+
+anything = json.dumps({"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
+aws("iam/rolePolicy:RolePolicy", "role", role="r", policy=anything)
+aws("ec2/launchTemplate:LaunchTemplate", "template", metadataOptions={"httpTokens": "optional"})
+aws("rds/instance:Instance", "database", publiclyAccessible=True, instanceClass="db.t4g.medium", allocatedStorage=20)
+aws("eks/nodeGroup:NodeGroup", "pool", labels={"slipway.dev/accelerator": "nvidia-l4"}, capacityType="SPOT",
+    instanceTypes=["g6.xlarge"], scalingConfig={"minSize": 0, "maxSize": 1})
 """
 
 
@@ -41,7 +61,17 @@ VIOLATIONS = {
     "restricted": "container main is privileged",
     "namespace-pod-security": "namespace n enforces nothing",
     "gpu-toleration": "container main has a nvidia.com/gpu limit and its pod no toleration",
+    "aws-encryption": "its disk is not encrypted",
+    "aws-public-access": "the internet reaches the database",
+    "aws-wildcard": "s3:* is allowed",
+    "aws-imdsv2": "the metadata service answers without a session (IMDSv1)",
+    "aws-gpu-pool": "its nodes have no taint nvidia.com/gpu",
+    "aws-tags": "what it makes has no tag slipway:environment",
+    "aws-production-protection": "Instance database: it can be deleted",
+    "aws-budget": "the budget is 1",
 }
+
+ADVICE = {"aws-production-spot": "NodeGroup pool: AWS may take its nodes back within two minutes"}
 
 
 def test_the_pack_fails_a_preview_and_names_every_violation_with_its_remedy(project):
@@ -51,6 +81,8 @@ def test_the_pack_fails_a_preview_and_names_every_violation_with_its_remedy(proj
     for rule, wrong in VIOLATIONS.items():
         assert f"[mandatory]  {rule}" in done.output, f"{rule} did not speak:\n{done.output}"
         assert wrong in done.output
+    for rule, wrong in ADVICE.items():
+        assert wrong in told(done.output, rule, "advisory"), f"{rule} did not speak:\n{done.output}"
 
 
 def test_the_pack_blocks_an_update_before_anything_that_violates_it_exists(project, provider):
@@ -153,4 +185,5 @@ def test_the_same_evidence_is_advice_where_the_stack_says_so(project, registry):
 
 
 def test_the_pack_knows_every_rule_that_is_tested_here():
-    assert VIOLATIONS.keys() | {rule for rule, _ in BAD.values()} == {rule.name for rule in RULES}
+    known = {rule.name for rule in (*RULES, *STACK_RULES)}
+    assert VIOLATIONS.keys() | ADVICE.keys() | {rule for rule, _ in BAD.values()} == known

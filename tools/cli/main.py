@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tools.cli import batch, checklist, cluster, images, models, rollout, stack, stream, toolchain, ui
+from tools.cli import batch, checklist, cluster, doctor, images, models, previews, rollout, stack, stream, toolchain, ui
 from tools.steps import StepError
 
 app = typer.Typer(
@@ -16,7 +16,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (stack.up, stack.down, stack.env, stack.endpoints, stack.predict, checklist.checklist, ui.ui):
+app.command(name="preview-comment")(previews.preview_comment)
+for command in (
+    stack.up,
+    stack.down,
+    stack.env,
+    stack.endpoints,
+    stack.predict,
+    checklist.checklist,
+    ui.ui,
+    doctor.init,
+    doctor.doctor,
+):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(stack.pulumi)
 app.add_typer(batch.app, name="batch")

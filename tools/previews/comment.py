@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tools.previews import cost
+from policies import cost
+from policies.rules import RULES, STACK_RULES
+from policies.rules.models import BATCH_MODEL, REALTIME_MODEL, STREAM_MODEL
+from policies.rules.rule import Declared
 from tools.previews.plan import REPLACING, SAME, Plan, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-REALTIME_MODEL = "slipway:serving:RealtimeModel"
+    from policies.rules.rule import Level
+
+MODELS = (REALTIME_MODEL, STREAM_MODEL, BATCH_MODEL)
 
 MARK = "<!-- slipway preview {stack} -->"
 """By which the workflow finds its own comment again."""
+
+SEVERITY: Mapping[Level, str] = {"mandatory": "🔴", "advisory": "🟡"}
 
 MOST_ROWS = 60
 """Of the table of all changes: a comment has an end, and so has patience."""
 
 
-def comment(plan: Plan, quota: Mapping[str, int]) -> str:
-    """The comment. `quota` is GPUs by accelerator that the platform has at most."""
+def comment(plan: Plan) -> str:
+    """The comment."""
     changing = [step for step in plan.changing if not step.type.startswith("pulumi:")]
     parts = [MARK.format(stack=plan.stack), f"## `{plan.stack}`: {_summary(plan, changing)}"]
     sections = (
         ("Replaced", _replacements(plan)),
         ("Problems", _complaints(plan)),
+        ("Policies", _verdicts(plan)),
         ("Traffic", _traffic(plan)),
         ("Releases", _releases(plan)),
-        ("GPUs at the peak of the update", _gpus(plan, quota)),
+        ("GPUs at the peak of the update", _gpus(plan)),
         ("Cost a month", _cost(plan)),
         ("Everything that changes", _everything(changing)),
     )
@@ -41,7 +49,7 @@ def comment(plan: Plan, quota: Mapping[str, int]) -> str:
 
 
 def _summary(plan: Plan, changing: list[Step]) -> str:
-    if any(severity == "error" for severity, _ in plan.complaints):
+    if plan.failed:
         return "the preview failed"
     if not changing:
         return "nothing changes"
@@ -66,6 +74,22 @@ def _complaints(plan: Plan) -> Iterator[str]:
         )
 
 
+def _verdicts(plan: Plan) -> Iterator[str]:
+    """What the rules say of what will be there: the engine's JSON has no word of it."""
+    then = [
+        Declared(step.type, step.name, step.after)
+        for step in plan.steps
+        if step.after is not None and step.op != "create-replacement"
+    ]
+    for each in then:
+        for rule in RULES:
+            for level in rule.levels:
+                for said in rule.violations(each.type, each.properties, level):
+                    yield f"- {SEVERITY[level]} **{rule.name}** {each.kind} `{each.name}`: {said}"
+    for whole in STACK_RULES:
+        yield from (f"- {SEVERITY[whole.level]} **{whole.name}** {said}" for said in whole.violations(then))
+
+
 def _traffic(plan: Plan) -> Iterator[str]:
     rows = []
     for step in plan.of(REALTIME_MODEL):
@@ -81,7 +105,7 @@ def _weights(traffic: Mapping[str, Any]) -> str:
 
 
 def _releases(plan: Plan) -> Iterator[str]:
-    for step in plan.of(REALTIME_MODEL):
+    for step in (step for type_ in MODELS for step in plan.of(type_)):
         before, after = ((state or {}).get("releases") or {} for state in (step.before, step.after))
         for release in sorted({*before, *after}):
             old, new = before.get(release), after.get(release)
@@ -108,39 +132,47 @@ def _evidence(release: Mapping[str, Any]) -> str:
     return f", evidence of {document.get('evaluatedAt', 'an unknown time')}" + (f": {figures}" if figures else "")
 
 
-def _gpus(plan: Plan, quota: Mapping[str, int]) -> Iterator[str]:
+def _gpus(plan: Plan) -> Iterator[str]:
     """While an update runs, what comes is there before what goes: the sum of both, and a replica more of each."""
     before, peak, after = Counter[str](), Counter[str](), Counter[str]()
-    for step in plan.of(REALTIME_MODEL):
-        old, new = _demands(step.before), _demands(step.after)
-        before.update({kind: count for _, kind, count in old.values()})
-        for release in {*old, *new}:
-            for found, total in ((old, before), (new, after)):
-                if release in found:
-                    _, kind, count = found[release]
-                    total[kind] += count if total is after else 0
-            kind = (new.get(release) or old[release])[1]
-            peak[kind] += max(found[release][0] for found in (old, new) if release in found)
+    for type_ in MODELS:
+        for step in plan.of(type_):
+            old, new = _demands(step.before), _demands(step.after)
+            for demands, total in ((old, before), (new, after)):
+                for demand in demands.values():
+                    total[demand.accelerator] += demand.settled
+            for release in {*old, *new}:
+                most = max((each[release] for each in (old, new) if release in each), key=lambda it: it.rolling)
+                peak[most.accelerator] += most.rolling
     if not peak:
         return
     yield from ("", "| GPU | now | peak | then | quota |", "|---|---:|---:|---:|---:|")
     for kind in sorted(peak):
-        most = quota.get(kind, 0)
-        mark = "🔴 " if peak[kind] > most else ""
-        yield f"| {kind} | {before[kind]} | {mark}{peak[kind]} | {after[kind]} | {most} |"
+        most_there = plan.gpus.get(kind, 0)
+        mark = "🔴 " if peak[kind] > most_there else ""
+        yield f"| {kind} | {before[kind]} | {mark}{peak[kind]} | {after[kind]} | {most_there} |"
 
 
-def _demands(state: Mapping[str, Any] | None) -> dict[str, tuple[int, str, int]]:
-    """By release: GPUs with every replica and one more, which kind, GPUs with every replica."""
+class _Demand(NamedTuple):
+    """GPUs of a release with all its replicas, and with the one more that there is while they are replaced."""
+
+    accelerator: str
+    settled: int
+    rolling: int
+
+
+def _demands(state: Mapping[str, Any] | None) -> dict[str, _Demand]:
+    """By release."""
     if state is None:
         return {}
-    most = max(int((state.get("scaling") or {}).get("max") or 1), 1)
-    found = {}
-    for release, described in (state.get("releases") or {}).items():
-        gpus = described.get("gpus")
-        if gpus:
-            found[release] = (gpus["count"] * (most + 1), gpus["accelerator"], gpus["count"] * most)
-    return found
+    scaling = state.get("scaling")
+    most = 1 if scaling is None else max(int(scaling["max"]), 1)
+    spare = 0 if scaling is None else 1  # a batch model has one pod
+    return {
+        release: _Demand(gpus["accelerator"], gpus["count"] * most, gpus["count"] * (most + spare))
+        for release, described in (state.get("releases") or {}).items()
+        if (gpus := described.get("gpus"))
+    }
 
 
 def _cost(plan: Plan) -> Iterator[str]:
@@ -160,7 +192,7 @@ def _cost(plan: Plan) -> Iterator[str]:
     yield f"| what always runs | {before.least:,.0f} | {after.least:,.0f} {listed['currency']} |"
     yield f"| with every pool at its largest | {before.most:,.0f} | {after.most:,.0f} {listed['currency']} |"
     yield ""
-    yield f"On-demand prices of {listed['region']}, {listed['taken']}; traffic, requests and stored objects are left out."
+    yield f"On-demand prices of {listed['region']}, {listed['taken']}, without traffic, requests and stored objects."
     if after.unpriced:
         yield f"Not priced: {', '.join(sorted(after.unpriced))}."
 

@@ -6,6 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from infra.config.platform import PlatformConfig
 from tools.steps import StepError
 
 if TYPE_CHECKING:
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
 
 SAME = frozenset({"same", "read", "refresh"})
 REPLACING = frozenset({"replace", "create-replacement", "delete-replaced"})
+
+ECHOES = ("an unhandled error occurred: Program exited", "preview failed")
+"""Beginnings of what the engine adds to every failure, whose cause another line tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,10 @@ class Plan:
     stack: str
     steps: tuple[Step, ...]
     complaints: tuple[tuple[str, str], ...]
-    """(severity, message) of what the program, the engine and the policies had to say."""
+    """(severity, message) of what the program and the engine had to say."""
+    failed: bool
+    gpus: Mapping[str, int]
+    """GPUs of each kind that the platform has at most."""
 
     def of(self, type_: str) -> Iterator[Step]:
         """Steps of a type, those that change nothing too; of a replacement the one that says what comes."""
@@ -71,17 +80,38 @@ def read(text: str) -> Plan:
     """A preview from its JSON. Raises `StepError` where it is none."""
     try:
         document = json.loads(text[text.index("{") :])  # the engine may print warnings first
-        steps = tuple(_step(each) for each in document.get("steps", []))
+        # In the order of their names: the engine's own differs from run to run.
+        steps = tuple(sorted(map(_step, document.get("steps", [])), key=lambda step: (step.urn, step.op)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StepError(
             f"not a preview: {error or type(error).__name__} → what `pulumi preview --json` prints → run that"
         ) from error
+    counted = (document.get("changeSummary") or {}).get("same", 0)
+    if counted > sum(step.op == "same" for step in steps):
+        raise StepError(
+            f"the preview leaves out {counted} resources that stay → what they cost is part of the comment → "
+            "`pulumi preview --json --show-sames`"
+        )
     stack = next((step.urn.split("::")[0].removeprefix("urn:pulumi:") for step in steps), "")
     told = [
-        (str(each.get("severity", "info")), str(each.get("message", "")).strip())
+        (str(each.get("severity", "info")), str(each.get("message", "")).strip().removeprefix("error: "))
         for each in document.get("diagnostics") or []
     ]
-    return Plan(stack, steps, tuple(each for each in told if each[1] and each[0] in {"error", "warning"}))
+    return Plan(
+        stack,
+        steps,
+        tuple(each for each in told if each[0] in {"error", "warning"} and not each[1].startswith(ECHOES)),
+        failed=any(severity == "error" for severity, _ in told),
+        gpus=_gpus(document.get("config") or {}),
+    )
+
+
+def _gpus(config: Mapping[str, str]) -> dict[str, int]:
+    """GPUs of the platform in a stack's configuration; none where the preview failed of that very key."""
+    try:
+        return dict(TypeAdapter(PlatformConfig).validate_json(config.get("slipway:platform", "")).gpus)
+    except ValidationError:
+        return {}
 
 
 def _step(described: Mapping[str, Any]) -> Step:

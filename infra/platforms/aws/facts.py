@@ -65,7 +65,7 @@ class Facts:
 
 
 def aws_provider(
-    account: pulumi.Input[str], region: pulumi.Input[str], tags: pulumi.Input[dict[str, str]]
+    account: pulumi.Input[str], region: pulumi.Input[str], tags: pulumi.Input[dict[str, str]], name: str = "aws"
 ) -> pulumi.ProviderResource:
     """AWS in the region, and in no other account: credentials of another one are refused before anything is made."""
     inputs = {
@@ -74,16 +74,16 @@ def aws_provider(
         "allowedAccountIds": pulumi.Output.json_dumps([account]),
         "defaultTags": pulumi.Output.json_dumps({"tags": tags}),
     }
-    return pulumi.ProviderResource("aws", "aws", inputs, pulumi.ResourceOptions(version=version("pulumi-aws")))
+    return pulumi.ProviderResource("aws", name, inputs, pulumi.ResourceOptions(version=version("pulumi-aws")))
 
 
 def kubernetes_provider(
-    kubeconfig: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None
+    kubeconfig: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None, name: str = "eks"
 ) -> pulumi.ProviderResource:
     """Kubernetes in that cluster, whatever kubeconfig the machine has."""
     pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
     options = pulumi.ResourceOptions.merge(opts, pinned)
-    return pulumi.ProviderResource("kubernetes", "eks", {"kubeconfig": kubeconfig}, options)
+    return pulumi.ProviderResource("kubernetes", name, {"kubeconfig": kubeconfig}, options)
 
 
 def platform_outputs(

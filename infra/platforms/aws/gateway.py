@@ -88,7 +88,12 @@ class LoadBalancer(pulumi.ComponentResource):
         for source in sources(self._args.config, self._args.vpc_cidr):
             name = f"gateway-{source.replace('/', '-')}"
             network.allow_network(source, guard, name, network.HTTPS, self._child)
-        passing = {"ipProtocol": "tcp", "fromPort": NODE_PORT, "toPort": NODE_PORT}
+        passing = {
+            "description": "from the load balancer to the gateway's port on every node",
+            "ipProtocol": "tcp",
+            "fromPort": NODE_PORT,
+            "toPort": NODE_PORT,
+        }
         out = {**passing, "securityGroupId": guard.id, "referencedSecurityGroupId": self._args.nodes_group}
         AwsResource("vpc/securityGroupEgressRule:SecurityGroupEgressRule", "gateway", out, self._child)
         into = {**passing, "securityGroupId": self._args.nodes_group, "referencedSecurityGroupId": guard.id}

@@ -107,6 +107,6 @@ def bucket_access(
     listed = {"StringLike": {"s3:prefix": [f"{prefix}*"]}} if prefix else None
     return [
         allow(actions, [objects]),
-        allow(["s3:ListBucket", *(["s3:ListBucketMultipartUploads"] if write else [])], [bucket_arn], listed),
+        allow(["s3:ListBucket"], [bucket_arn], listed),
         allow(["kms:Decrypt", *(["kms:GenerateDataKey"] if write else [])], [key_arn]),
     ]

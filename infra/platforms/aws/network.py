@@ -221,5 +221,12 @@ def allow_group(
 def _ingress(
     source: dict[str, pulumi.Input[str]], group: AwsResource, name: str, port: int, opts: pulumi.ResourceOptions
 ) -> AwsResource:
-    inputs = {"securityGroupId": group.id, "ipProtocol": "tcp", "fromPort": port, "toPort": port, **source}
+    inputs = {
+        "securityGroupId": group.id,
+        "description": f"{name}: port {port}",
+        "ipProtocol": "tcp",
+        "fromPort": port,
+        "toPort": port,
+        **source,
+    }
     return AwsResource("vpc/securityGroupIngressRule:SecurityGroupIngressRule", name, inputs, opts)

@@ -55,10 +55,16 @@ class AwsPlatform(pulumi.ComponentResource):
     def __init__(self, name: str, args: AwsPlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         tags = {"slipway:environment": args.config.name, "slipway:managed-by": "pulumi", **args.config.tags}
         aws = aws_provider(args.config.account, args.config.region, tags)
+        # What previews show and policies judge: they see what a resource gets, or what it says when it is done.
+        said = {
+            "environment": args.config.name,
+            "production": args.production,
+            "monthlyBudget": args.config.monthly_budget,
+        }
         super().__init__(
             "slipway:platforms:AwsPlatform",
             name,
-            {},
+            said,
             pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(providers=[aws])),
         )
         self._config, self._args = args.config, args
@@ -108,7 +114,7 @@ class AwsPlatform(pulumi.ComponentResource):
         )
         providers = (aws, self.kubernetes)
         self.outputs = platform_outputs(self.facts, args.config.url, providers, with_kafka=kafka is not None)
-        self.register_outputs({"url": self.outputs.exposure.url})
+        self.register_outputs({**said, "url": self.outputs.exposure.url})
 
     def _cluster_args(self) -> ClusterArgs:
         return ClusterArgs(

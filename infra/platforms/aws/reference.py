@@ -19,14 +19,20 @@ OUTPUT = "platform"
 """Of the other stack: its facts."""
 
 
-def referenced(config: ReferencePlatformConfig) -> PlatformOutputs:
-    """What every platform provides, made from what the other stack exports."""
-    stack = pulumi.StackReference(config.stack)
+def referenced(config: ReferencePlatformConfig, user: str | None = None) -> PlatformOutputs:
+    """What every platform provides, made from what the other stack exports. `user` is who needs it, where several in a
+    stack do so apart from each other: each has providers of its own.
+    """
+    prefix = f"{user}-" if user else ""
+    stack = pulumi.StackReference(f"{prefix}{config.stack}", config.stack)
     exported = stack.require_output(OUTPUT)
     # By way of the check: nothing uses a fact before the configuration was held to them.
     checked = exported.apply(lambda facts: agreeing(config, facts))
     facts = Facts.read(lambda name: checked.apply(lambda it: it[name]))
-    providers = (aws_provider(facts.account, facts.region, facts.tags), kubernetes_provider(facts.kubeconfig))
+    providers = (
+        aws_provider(facts.account, facts.region, facts.tags, f"{prefix}aws"),
+        kubernetes_provider(facts.kubeconfig, name=f"{prefix}eks"),
+    )
     return platform_outputs(facts, config.url, providers, with_kafka=config.brokers > 0)
 
 

@@ -25,6 +25,12 @@ def inputs(
         "input": config.input,
         "output": config.output,
         "engine": config.engine,
-        "releases": {RELEASE: {**resolved.plain(), "memoryBytes": nbytes(config.resources.memory)}},
+        "releases": {
+            RELEASE: {
+                **resolved.plain(),
+                "memoryBytes": nbytes(config.resources.memory),
+                "gpus": config.resources.whole_gpus,
+            }
+        },
         "gate": {**gate.model_dump(mode="json", by_alias=True), "production": production},
     }

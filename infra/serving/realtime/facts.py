@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.config.accelerators import whole_gpus
 from infra.k8s.quantities import nbytes
 
 if TYPE_CHECKING:
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 
     from infra.config.evidence import EvidenceConfig
     from infra.config.models import RealtimeModelConfig, ReleaseConfig
-    from infra.config.workload import ResourcesConfig
     from infra.registry.reference import ResolvedModel
 
 
@@ -37,17 +35,9 @@ def inputs(
     }
 
 
-def _gpus(resources: ResourcesConfig) -> dict[str, Any] | None:
-    """GPUs that one replica takes at least, of shared ones the one that it has a turn on."""
-    if resources.gpu is None or resources.accelerator is None:
-        return None
-    count = whole_gpus(resources.accelerator, resources.gpu, resources.gpu_share)
-    return {"accelerator": resources.accelerator, "count": count}
-
-
 def _release(config: ReleaseConfig, resolved: ResolvedModel) -> dict[str, Any]:
     return {
         **resolved.plain(),
         "memoryBytes": nbytes(config.resources.memory),
-        "gpus": _gpus(config.resources),
+        "gpus": config.resources.whole_gpus,
     }

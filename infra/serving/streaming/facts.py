@@ -32,7 +32,12 @@ def inputs(
         "group": config.group or name,
         "scaling": {"min": config.scaling.min, "max": config.scaling.max or config.scaling.min},
         "releases": {
-            release: {**of.plain(), "memoryBytes": nbytes(config.resources.memory)} for release, of in resolved.items()
+            release: {
+                **of.plain(),
+                "memoryBytes": nbytes(config.resources.memory),
+                "gpus": config.resources.whole_gpus,
+            }
+            for release, of in resolved.items()
         },
         "gate": {**gate.model_dump(mode="json", by_alias=True), "production": production},
     }

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from infra.config.streaming import StreamModelConfig
     from infra.outputs import AddonOutputs, PlatformOutputs
     from infra.registry.reference import ResolvedModel
-    from infra.serving.streaming.topics import Topics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,8 @@ class StreamModelArgs:
     image: str | None
     """Image of the workers, where the model names none of its own."""
     platform: PlatformOutputs
-    topics: Topics
+    topics: pulumi.Resource
+    """Once this is there, so are the stack's topics and the rights to them."""
     addons: AddonOutputs
     gate: EvidenceConfig
     """What the model has to show."""
@@ -71,7 +71,7 @@ class StreamModel(pulumi.ComponentResource):
         within = f"{manifests.deadline_seconds(args.config)}s"
         options = pulumi.ResourceOptions(
             parent=self,
-            depends_on=[policy, args.topics.applied, *granted.after],
+            depends_on=[policy, args.topics, *granted.after],
             custom_timeouts=pulumi.CustomTimeouts(create=within, update=within),
             # Their number is the autoscaler's where there is one.
             ignore_changes=["spec.replicas"] if args.config.scaling.automatic else None,

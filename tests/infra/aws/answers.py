@@ -38,6 +38,9 @@ def _database(name: str, inputs: dict[str, Any]) -> Answer:
 
 
 ANSWERS: dict[str, Callable[[str, dict[str, Any]], Answer]] = {
+    "aws:cloudwatch/logGroup:LogGroup": lambda _, inputs: {
+        "arn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{inputs['name']}"
+    },
     "aws:ec2/eip:Eip": lambda name, _: {"allocationId": f"eipalloc-{name}"},
     "aws:ec2/launchTemplate:LaunchTemplate": lambda *_: {"latestVersion": 1},
     "aws:ecr/repository:Repository": lambda _, inputs: {
@@ -45,6 +48,7 @@ ANSWERS: dict[str, Callable[[str, dict[str, Any]], Answer]] = {
     },
     "aws:eks/cluster:Cluster": _cluster,
     "aws:eks/nodeGroup:NodeGroup": lambda name, _: {"resources": [{"autoscalingGroups": [{"name": f"asg-{name}"}]}]},
+    "aws:iam/role:Role": lambda _, inputs: {"arn": f"arn:aws:iam::{ACCOUNT}:role/{inputs['name']}"},
     "aws:kms/key:Key": lambda name, _: {"keyId": f"key-{name}"},
     "aws:lb/loadBalancer:LoadBalancer": lambda name, _: {"dnsName": f"{name}.elb.test", "zoneId": "Z0ELB"},
     "aws:msk/cluster:Cluster": _kafka,

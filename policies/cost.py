@@ -1,4 +1,4 @@
-"""What an environment costs a month, from what is declared: nodes, brokers, database, gateways. Pure but for the prices.
+"""What an environment costs a month, from what is declared: nodes, brokers, database, gateways.
 
 Traffic, requests and stored objects depend on use and are left out; spot nodes are counted at the on-demand price.
 """
@@ -46,8 +46,8 @@ def monthly(resources: Iterable[tuple[str, Mapping[str, Any]]]) -> Cost:
     """The cost of resources, each a type (`aws:eks/cluster:Cluster`) and its inputs."""
     cost = Cost()
     for type_, inputs in resources:
-        if type_ in _PRICED:
-            _PRICED[type_](inputs, cost)
+        if type_ in PRICED:
+            PRICED[type_](inputs, cost)
     return cost
 
 
@@ -68,14 +68,16 @@ def _nodes(inputs: Mapping[str, Any], cost: Cost) -> None:
 
 
 def _node_pool(inputs: Mapping[str, Any], cost: Cost) -> None:
-    """Karpenter's: no node is there for sure; at most as many as its GPUs take."""
-    requirements = inputs["spec"]["template"]["spec"]["requirements"]
-    types = next(each["values"] for each in requirements if each["key"].endswith("instance-type"))
-    gpus = int(next(iter(inputs["spec"]["limits"].values())))
-    of_one = next(
-        (each.gpus for known in ACCELERATORS.values() for each in known.instances if each.type == types[0]), 1
-    )
-    cost.add(0.0, _hourly("instance", types[0], cost) * gpus / of_one)
+    """Karpenter's: no node is there for sure; at most as many as its GPUs or its CPUs take."""
+    listed = inputs["spec"]["template"]["spec"]["requirements"]
+    requirements = {each["key"].rpartition("/")[2]: each["values"] for each in listed}
+    most = int(next(iter(inputs["spec"]["limits"].values())))
+    if "instance-family" in requirements:
+        cost.add(0.0, _hourly("cpu", requirements["instance-family"][0], cost) * most)
+        return
+    type_ = requirements["instance-type"][0]
+    of_one = next((each.gpus for known in ACCELERATORS.values() for each in known.instances if each.type == type_), 1)
+    cost.add(0.0, _hourly("instance", type_, cost) * most / of_one)
 
 
 def _database(inputs: Mapping[str, Any], cost: Cost) -> None:
@@ -99,7 +101,7 @@ def _hours_of(kind: str) -> Callable[[Mapping[str, Any], Cost], None]:
     return lambda _, cost: cost.add(_hourly(kind, "", cost))
 
 
-_PRICED: Mapping[str, Callable[[Mapping[str, Any], Cost], None]] = {
+PRICED: Mapping[str, Callable[[Mapping[str, Any], Cost], None]] = {
     "aws:eks/nodeGroup:NodeGroup": _nodes,
     "kubernetes:karpenter.sh/v1:NodePool": _node_pool,
     "aws:rds/instance:Instance": _database,

@@ -1,0 +1,56 @@
+"""Add-ons that another stack has installed: what they provide, without declaring anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pulumi
+
+from infra import names
+from infra.addons import istio, mlflow, monitoring
+from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Mlflow, Monitoring
+
+if TYPE_CHECKING:
+    from infra.config.stack import StackConfig
+    from infra.outputs import PlatformOutputs
+
+
+def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
+    """What the configuration says that the environment has. Their names are the same in every one."""
+    url = platform.exposure.url
+    # Whoever can reach the cluster finds them there: nothing else is to be waited for.
+    there = platform.providers[-1]
+    addons = config.addons
+    return AddonOutputs(
+        gateway=Gateway(
+            reference=_known(f"{names.INGRESS_NAMESPACE}/{names.GATEWAY}"),
+            namespace=_known(names.INGRESS_NAMESPACE),
+            selector=istio.GATEWAY_SELECTOR,
+            ready=there,
+            url=url,
+        ),
+        mlflow=Mlflow(
+            url=_known(f"http://{names.service_host(names.MLFLOW, names.PLATFORM_NAMESPACE)}:{mlflow.PORT}"),
+            port=mlflow.PORT,
+            public_url=f"{url}{names.MLFLOW_PATH}",
+        ),
+        monitoring=Monitoring(
+            url=_known(f"http://{names.service_host(names.PROMETHEUS, names.PLATFORM_NAMESPACE)}:{monitoring.PORT}"),
+            public_url=f"{url}{names.PROMETHEUS_PATH}",
+            port=monitoring.PORT,
+        )
+        if addons.monitoring.enabled
+        else None,
+        kserve=Kserve(ready=(there,)) if addons.kserve.enabled else None,
+        keda=Keda(
+            kinds=there,
+            api=_known(names.KEDA),
+            kafka_authentication=_known(f"{names.KEDA}-{names.KAFKA}") if platform.kafka else None,
+        )
+        if addons.keda.enabled
+        else None,
+    )
+
+
+def _known(value: str) -> pulumi.Output[str]:
+    return pulumi.Output.from_input(value)

@@ -56,11 +56,7 @@ class AwsPlatform(pulumi.ComponentResource):
         tags = {"slipway:environment": args.config.name, "slipway:managed-by": "pulumi", **args.config.tags}
         aws = aws_provider(args.config.account, args.config.region, tags)
         # What previews show and policies judge: they see what a resource gets, or what it says when it is done.
-        said = {
-            "environment": args.config.name,
-            "production": args.production,
-            "monthlyBudget": args.config.monthly_budget,
-        }
+        said = said_of(args)
         super().__init__(
             "slipway:platforms:AwsPlatform",
             name,
@@ -194,6 +190,15 @@ class AwsPlatform(pulumi.ComponentResource):
             nodes_group=self._cluster.security_group,
         )
         LoadBalancer("gateway", args, self._child)
+
+
+def said_of(args: AwsPlatformArgs) -> dict[str, Any]:
+    """What the platform's component says of itself, which previews show and policies judge."""
+    return {
+        "environment": args.config.name,
+        "production": args.production,
+        "monthlyBudget": args.config.monthly_budget,
+    }
 
 
 def scope_of(config: AwsPlatformConfig, *, production: bool) -> Scope:

@@ -55,12 +55,7 @@ class AwsPlatform(pulumi.ComponentResource):
     def __init__(self, name: str, args: AwsPlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         tags = {"slipway:environment": args.config.name, "slipway:managed-by": "pulumi", **args.config.tags}
         aws = aws_provider(args.config.account, args.config.region, tags)
-        # What previews show and policies judge: they see what a resource gets, or what it says when it is done.
-        said = {
-            "environment": args.config.name,
-            "production": args.production,
-            "monthlyBudget": args.config.monthly_budget,
-        }
+        said = described(args)
         super().__init__(
             "slipway:platforms:AwsPlatform",
             name,
@@ -194,6 +189,14 @@ class AwsPlatform(pulumi.ComponentResource):
             nodes_group=self._cluster.security_group,
         )
         LoadBalancer("gateway", args, self._child)
+
+
+def described(args: AwsPlatformArgs) -> dict[str, Any]:
+    """What previews show of the platform and policies judge. Both its inputs and its outputs: rules about the whole
+    stack see the latter alone.
+    """
+    config = args.config
+    return {"environment": config.name, "production": args.production, "monthlyBudget": config.monthly_budget}
 
 
 def scope_of(config: AwsPlatformConfig, *, production: bool) -> Scope:

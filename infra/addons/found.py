@@ -45,7 +45,7 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         keda=Keda(
             kinds=there,
             api=_known(names.KEDA),
-            kafka_authentication=_known(f"{names.KEDA}-{names.KAFKA}") if platform.kafka else None,
+            kafka_authentication=_known(names.KAFKA) if platform.kafka else None,
         )
         if addons.keda.enabled
         else None,

@@ -1,4 +1,5 @@
-"""What others say of what we render: checkov of AWS resources and Kubernetes objects, parliament of IAM's documents.
+"""What others say of what we render: checkov of AWS resources and Kubernetes objects, parliament of IAM's documents,
+actionlint of our workflows.
 
 Each runs in an environment of its own, pinned here: their dependencies are not ours.
 """
@@ -24,6 +25,10 @@ pytestmark = pytest.mark.slow
 CHECKOV = ("--from", "checkov==3.3.30", "checkov", "--quiet", "--compact", "--skip-download", "--output", "json")
 PARLIAMENT = ("--from", "parliament==1.6.4", "--with", "setuptools==80.9.0", "parliament", "--json")
 """parliament imports pkg_resources, which newer setuptools are without."""
+
+ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.9"
+
+WORKFLOWS = GOLDEN.parents[1] / ".github" / "workflows"
 
 WAIVERS = yaml.safe_load(Path(__file__).with_name("waivers.yaml").read_text())
 
@@ -100,3 +105,10 @@ def test_every_finding_is_mended_or_waived_with_a_reason(name, request):
 def test_no_waiver_outlives_its_finding(name, request):
     _, used = request.getfixturevalue(f"by_{name}")
     assert [each for at, each in enumerate(WAIVERS[name]) if at not in used] == []
+
+
+def test_actionlint_finds_nothing_in_the_workflows():
+    workflows = sorted(map(str, WORKFLOWS.glob("*.yml")))
+    assert workflows
+    done = subprocess.run(["go", "run", ACTIONLINT, *workflows], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

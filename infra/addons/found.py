@@ -28,15 +28,16 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
             selector=istio.GATEWAY_SELECTOR,
             ready=there,
             url=url,
+            internal=platform.exposure.internal,
         ),
         mlflow=Mlflow(
             url=_known(f"http://{names.service_host(names.MLFLOW, names.PLATFORM_NAMESPACE)}:{mlflow.PORT}"),
             port=mlflow.PORT,
-            public_url=f"{url}{names.MLFLOW_PATH}",
+            public_url=f"{url}{names.MLFLOW_PATH}" if platform.exposure.internal else None,
         ),
         monitoring=Monitoring(
             url=_known(f"http://{names.service_host(names.PROMETHEUS, names.PLATFORM_NAMESPACE)}:{monitoring.PORT}"),
-            public_url=f"{url}{names.PROMETHEUS_PATH}",
+            public_url=f"{url}{names.PROMETHEUS_PATH}" if platform.exposure.internal else None,
             port=monitoring.PORT,
         )
         if addons.monitoring.enabled

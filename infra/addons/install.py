@@ -57,6 +57,7 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
         objectives=[_objective(name, model.slo) for name, model in config.models.items() if model.kind == "realtime"],
         namespaces=platform.namespaces,
         gateway=gateway,
+        gpu_metrics=platform.gpu_metrics,
     )
     monitoring = Prometheus(names.PROMETHEUS, args, platform.within).monitoring
     metrics_args = CustomMetricsArgs(

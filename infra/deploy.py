@@ -40,13 +40,13 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
         return exported
     addons = install(config, platform)
     models = Models(config=config, registry=registry, resolved=resolved, platform=platform, addons=addons)
-    outputs = {
+    served = {"mlflow": addons.mlflow.public_url, "prometheus": addons.monitoring and addons.monitoring.public_url}
+    return {
         **exported,
         "endpoints": models.declare(),
         "gateway": addons.gateway.url,
-        "mlflow": addons.mlflow.public_url,
+        **{name: url for name, url in served.items() if url is not None},
     }
-    return outputs if addons.monitoring is None else {**outputs, "prometheus": addons.monitoring.public_url}
 
 
 @dataclass(frozen=True, kw_only=True)

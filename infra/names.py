@@ -68,6 +68,9 @@ TOPICS = "topics"
 LABEL_KAFKA_CLIENT = "slipway.dev/kafka-client"
 """Pods with this label set to `true`, in the models' namespace, may reach the platform's Kafka."""
 
+GPUS_NAMESPACE = "nvidia"
+"""What tells of GPUs, on platforms that run it."""
+
 MODELS_BUCKET = "slipway-models"
 """Bucket of the model artifacts on the local platform."""
 

@@ -51,6 +51,8 @@ class Exposure:
     """Port on every node."""
     url: str
     """Base address that callers use, without a final slash."""
+    internal: bool
+    """Whether only the environment's own network gets there: then it serves the registry and Prometheus, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,14 @@ class KafkaScaler:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuMetrics:
+    """Pods that tell how GPUs fare, one on each node that has some."""
+
+    namespace: Output[str]
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlatformOutputs:
     """What every platform provides. Components see this and never the platform itself."""
 
@@ -97,6 +107,8 @@ class PlatformOutputs:
     """Lets workloads do what they need with all of these."""
     kafka: Kafka | None = None
     """None where the platform has none."""
+    gpu_metrics: GpuMetrics | None = None
+    """None where nothing tells of GPUs."""
     providers: Sequence[ProviderResource] = ()
     """Of the cluster that everything else goes to, and of what grants are made with; none is those of the machine."""
 
@@ -120,6 +132,8 @@ class Gateway:
     """What the mesh's objects depend on: they go before its webhooks do, which are asked about each of them."""
     url: str
     """Base address that callers use, without a final slash."""
+    internal: bool
+    """Whether it serves the registry and Prometheus, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +144,8 @@ class Mlflow:
     """Address inside the cluster."""
     port: int
     """Its port, for network policies."""
-    public_url: str
-    """Address through the gateway."""
+    public_url: str | None
+    """Address through the gateway; None where that serves models alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +154,8 @@ class Monitoring:
 
     url: Output[str]
     """Address inside the cluster."""
-    public_url: str
-    """Address through the gateway."""
+    public_url: str | None
+    """Address through the gateway; None where that serves models alone."""
     port: int
     """Its port, for network policies."""
 

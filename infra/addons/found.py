@@ -28,15 +28,16 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
             selector=istio.GATEWAY_SELECTOR,
             ready=there,
             url=url,
+            internal=platform.exposure.internal,
         ),
         mlflow=Mlflow(
             url=_known(f"http://{names.service_host(names.MLFLOW, names.PLATFORM_NAMESPACE)}:{mlflow.PORT}"),
             port=mlflow.PORT,
-            public_url=f"{url}{names.MLFLOW_PATH}",
+            public_url=f"{url}{names.MLFLOW_PATH}" if platform.exposure.internal else None,
         ),
         monitoring=Monitoring(
             url=_known(f"http://{names.service_host(names.PROMETHEUS, names.PLATFORM_NAMESPACE)}:{monitoring.PORT}"),
-            public_url=f"{url}{names.PROMETHEUS_PATH}",
+            public_url=f"{url}{names.PROMETHEUS_PATH}" if platform.exposure.internal else None,
             port=monitoring.PORT,
         )
         if addons.monitoring.enabled
@@ -45,7 +46,7 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         keda=Keda(
             kinds=there,
             api=_known(names.KEDA),
-            kafka_authentication=_known(f"{names.KEDA}-{names.KAFKA}") if platform.kafka else None,
+            kafka_authentication=_known(names.KAFKA) if platform.kafka else None,
         )
         if addons.keda.enabled
         else None,

@@ -58,6 +58,7 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
         streams=[name for name, model in config.models.items() if model.kind == "stream" and model.scaling.min > 0],
         namespaces=platform.namespaces,
         gateway=gateway,
+        gpu_metrics=platform.gpu_metrics,
     )
     monitoring = Prometheus(names.PROMETHEUS, args, platform.within).monitoring
     metrics_args = CustomMetricsArgs(

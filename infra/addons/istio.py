@@ -40,6 +40,9 @@ MONITORING_PORT = 15014
 ISTIO_UID = 1337
 """The user that istiod configures its proxies to run as."""
 
+OPERATORS_PATHS = (names.MLFLOW_PATH, names.PROMETHEUS_PATH)
+"""What has no accounts of its own, and is therefore for the environment's own network."""
+
 CONTROL_REPLICAS, GATEWAY_REPLICAS = 2, 3
 """In production. The gateway has one for each zone; of the control plane the second one does."""
 
@@ -100,12 +103,16 @@ class Istio(pulumi.ComponentResource):
         )
         manifest = mesh.gateway(names.GATEWAY, ingress, GATEWAY_SELECTOR, GATEWAY_PORT)
         gateway = declare(names.GATEWAY, manifest, pulumi.ResourceOptions(parent=self, depends_on=[control, proxy]))
+        if not args.exposure.internal:
+            closed = mesh.closed_paths(f"{names.INGRESS}-closed", ingress, GATEWAY_SELECTOR, OPERATORS_PATHS)
+            declare(f"{names.INGRESS}-closed", closed, pulumi.ResourceOptions(parent=self, depends_on=[control]))
         self.gateway = Gateway(
             reference=pulumi.Output.format("{0}/{1}", ingress, name_of(gateway)),
             namespace=ingress,
             selector=GATEWAY_SELECTOR,
             ready=gateway,
             url=args.exposure.url,
+            internal=args.exposure.internal,
         )
         self.register_outputs({"gateway": self.gateway.reference})
 

@@ -82,7 +82,7 @@ class MlflowServer(pulumi.ComponentResource):
             # By way of the route: whoever uses the registry finds it reachable from outside too.
             url=pulumi.Output.all(host, name_of(routed)).apply(lambda it: f"http://{it[0]}:{PORT}"),
             port=PORT,
-            public_url=f"{args.gateway.url}{names.MLFLOW_PATH}",
+            public_url=f"{args.gateway.url}{names.MLFLOW_PATH}" if args.gateway.internal else None,
         )
         self.register_outputs({"url": self.mlflow.url, "publicUrl": self.mlflow.public_url})
 

@@ -14,7 +14,7 @@ from infra import names
 from infra.addons.istio import GATEWAY_SELECTOR
 from infra.k8s import mesh, network, probes, rbac, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
-from infra.outputs import Gateway, Monitoring, Namespaces
+from infra.outputs import Gateway, GpuMetrics, Monitoring, Namespaces
 from infra.telemetry.alerts import rule_file
 from infra.telemetry.dashboards import dashboards
 from infra.telemetry.scraping import GATEWAY_METRICS_PORT, prometheus_config
@@ -53,6 +53,8 @@ class PrometheusArgs:
     """Names of the stream models that always have a worker, likewise."""
     namespaces: Namespaces
     gateway: Gateway
+    gpu_metrics: GpuMetrics | None = None
+    """What tells of GPUs, where the platform has it."""
 
 
 class Prometheus(pulumi.ComponentResource):
@@ -67,6 +69,8 @@ class Prometheus(pulumi.ComponentResource):
         account = workloads.service_account(names.PROMETHEUS, namespace, LABELS)
         account_name = name_of(declare(name, account, self._child))
         scraped = {"models": args.namespaces.models, "gateway": args.gateway.namespace}
+        if args.gpu_metrics is not None:
+            scraped["gpus"] = args.gpu_metrics.namespace
         rights = [right for place, where in scraped.items() for right in self._rights(place, where, account_name)]
         files = config_files(args)
         claim = workloads.volume_claim(names.PROMETHEUS, namespace, LABELS, args.config.volume)
@@ -92,7 +96,7 @@ class Prometheus(pulumi.ComponentResource):
         host = pulumi.Output.all(name_of(service), namespace).apply(lambda it: names.service_host(*it))
         self.monitoring = Monitoring(
             url=pulumi.Output.format("http://{0}:{1}", host, PORT),
-            public_url=f"{args.gateway.url}{names.PROMETHEUS_PATH}",
+            public_url=f"{args.gateway.url}{names.PROMETHEUS_PATH}" if args.gateway.internal else None,
             port=PORT,
         )
         self.register_outputs({"url": self.monitoring.url, "publicUrl": self.monitoring.public_url})
@@ -114,8 +118,9 @@ class Prometheus(pulumi.ComponentResource):
 
 def config_files(args: PrometheusArgs) -> dict[str, str]:
     """Prometheus' files by name."""
+    gpus = None if args.gpu_metrics is None else (names.GPUS_NAMESPACE, args.gpu_metrics.port)
     return {
-        "prometheus.yml": yaml.safe_dump(prometheus_config(args.config.scrape_seconds), sort_keys=False),
+        "prometheus.yml": yaml.safe_dump(prometheus_config(args.config.scrape_seconds, gpus), sort_keys=False),
         "rules.yml": yaml.safe_dump(rule_file(args.objectives, args.streams), sort_keys=False, width=110),
     }
 
@@ -181,6 +186,8 @@ def policies(args: PrometheusArgs) -> dict[str, Manifest]:
     spaces, gateway = args.namespaces, args.gateway.namespace
     from_here = network.namespace_peer(spaces.platform, LABELS)
     callers = [network.namespace_peer(gateway), network.namespace_peer(spaces.platform)]
+    gpus = args.gpu_metrics
+    asked = [] if gpus is None else [network.flow("to", [network.namespace_peer(gpus.namespace)], [gpus.port])]
     return {
         "policy": network.allow(
             names.PROMETHEUS,
@@ -190,6 +197,7 @@ def policies(args: PrometheusArgs) -> dict[str, Manifest]:
             egress=[
                 network.flow("to", [network.namespace_peer(spaces.models)], [HTTP_PORT]),
                 network.flow("to", [network.namespace_peer(gateway, GATEWAY_SELECTOR)], [GATEWAY_METRICS_PORT]),
+                *asked,
                 network.flow("to", [], network.API_SERVER_PORTS),
             ],
         ),

@@ -262,7 +262,8 @@ class GatewayConfig(ConfigModel):
     """Route 53 zone that the name is added to; without one somebody else points it at the load balancer."""
 
     internal: bool = True
-    """Whether only the VPC, and what is connected to it, reaches the gateway."""
+    """Whether only the VPC, and what is connected to it, reaches the gateway. Where others do, it serves models alone:
+    the registry and Prometheus are then for the VPC, and `slipway:registry.url` says where."""
 
     sources: tuple[Range, ...] = ()
     """Networks that may call. Default: the VPC's own; needed where it is not internal."""
@@ -308,7 +309,7 @@ class AwsPlatformConfig(ConfigModel):
     """How callers get in."""
 
     log_bucket_days: Annotated[int, Field(ge=1, le=3653)] = 365
-    """How long access logs and prediction logs are kept."""
+    """How long access logs are kept."""
 
     monthly_budget: Annotated[int, Field(ge=1)] | None = None
     """US dollars that a month may cost with every pool at its largest; the policies block what costs more."""
@@ -342,6 +343,11 @@ class AwsPlatformConfig(ConfigModel):
     def url(self) -> str:
         """Base address of the gateway, without a final slash."""
         return f"https://{self.gateway.host}"
+
+    @property
+    def internal(self) -> bool:
+        """Whether only the VPC, and what is connected to it, reaches the gateway."""
+        return self.gateway.internal
 
     @property
     def brokers(self) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from infra.config.addons import AddonsConfig
     from infra.config.models import ModelConfig, RealtimeModelConfig
+    from infra.config.stack import StackConfig
     from infra.config.workload import ResourcesConfig
 
 
@@ -101,6 +102,16 @@ def _needs(model: RealtimeModelConfig, addons: AddonsConfig) -> Iterator[Refused
             "scaling.requestsPerSecond", model.scaling.requests_per_second, "is measured by the monitoring add-on",
             "set addons.monitoring.enabled, or scale by `cpu`",
         )  # fmt: skip
+
+
+def unreachable_registry(config: StackConfig) -> list[str]:
+    """One line where previews would ask a registry through a gateway that does not serve it."""
+    if config.platform.internal or config.registry.url is not None or not config.models:
+        return []
+    return [
+        f"{PROJECT}:registry.url: missing → a gateway that others reach serves models alone, and previews ask the "
+        "registry → set it to MLflow's address on your network"
+    ]
 
 
 def over_quota(models: Mapping[str, ModelConfig], gpus: Mapping[str, int]) -> list[str]:

@@ -1,7 +1,7 @@
 """What an environment stands on, one class per kind of platform.
 
-Each tells the same before anything is deployed: `url` of its gateway, `gpus` and `brokers` that it has, `images` that
-it runs itself, and `kafka_key`, the key that gives it Kafka.
+Each tells the same before anything is deployed: `url` of its gateway and whether that is `internal`, `gpus` and
+`brokers` that it has, `images` that it runs itself, and `kafka_key`, the key that gives it Kafka.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class LocalPlatformConfig(ConfigModel):
 
     kafka_key: ClassVar[str] = "kafka.enabled"
 
+    internal: ClassVar[bool] = True
+    """The machine's loopback."""
+
     @property
     def url(self) -> str:
         """Base address of the gateway, without a final slash."""
@@ -81,6 +84,9 @@ class ReferencePlatformConfig(ConfigModel):
 
     url: HttpUrl
     """Base address of its gateway, without a final slash."""
+
+    internal: bool = True
+    """Whether only its own network reaches its gateway."""
 
     brokers: Annotated[int, Field(ge=0)] = 0
     """Brokers of its Kafka; 0 where it has none."""

@@ -38,6 +38,23 @@ def gateway(name: str, namespace: pulumi.Input[str], selector: Mapping[str, str]
     }
 
 
+def closed_paths(
+    name: str, namespace: pulumi.Input[str], selector: Mapping[str, str], paths: Sequence[str]
+) -> Manifest:
+    """The gateway's pods refuse the paths and everything below them, whatever routes there are."""
+    refused = [spelt for path in paths for spelt in (path, f"{path}/*")]
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": metadata(name, namespace),
+        "spec": {
+            "selector": {"matchLabels": dict(selector)},
+            "action": "DENY",
+            "rules": [{"to": [{"operation": {"paths": refused}}]}],
+        },
+    }
+
+
 def below(path: str) -> Manifest:
     """Matches everything below a path, but not paths that merely begin with its letters."""
     return {"uri": {"prefix": f"{path}/"}}

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: every pod of the models' namespace that is a release's, and the gateway."""
+"""What Prometheus scrapes: pods of the models' namespace that are a release's, the gateway, and what tells of GPUs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 GATEWAY_METRICS_PORT = 15090
 """Where Istio's bootstrap has Envoy serve its metrics."""
 
+GPUS_JOB = "gpus"
+GPU_SECONDS = 30
+"""Between two looks of NVIDIA's exporter."""
+
 EVALUATION_SECONDS = 15
 """Between two evaluations of the rules: quick beside the five minutes of the shortest window."""
 
@@ -24,8 +28,8 @@ RELEASE_OF_CLUSTER = (
 """Model and release in Envoy's name of a release's Service; a release's name has no hyphen, so it splits one way."""
 
 
-def prometheus_config(scrape_seconds: int) -> dict[str, Any]:
-    """Prometheus' configuration file; the rules lie beside it."""
+def prometheus_config(scrape_seconds: int, gpus: tuple[str, int] | None = None) -> dict[str, Any]:
+    """Prometheus' configuration file; the rules lie beside it. `gpus` are namespace and port of what tells of them."""
     return {
         "global": {
             "scrape_interval": f"{scrape_seconds}s",
@@ -41,12 +45,24 @@ def prometheus_config(scrape_seconds: int) -> dict[str, Any]:
                 **GATEWAY_SCRAPE,
                 "relabel_configs": GATEWAY_PODS,
             },
+            *([] if gpus is None else [_gpus(*gpus)]),
         ],
     }
 
 
 def _pods(namespace: str) -> dict[str, Any]:
     return {"kubernetes_sd_configs": [{"role": "pod", "namespaces": {"names": [namespace]}}]}
+
+
+def _gpus(namespace: str, port: int) -> dict[str, Any]:
+    """Once in `GPU_SECONDS`: what the exporter itself asks its GPUs for."""
+    return {
+        "job_name": GPUS_JOB,
+        "scrape_interval": f"{GPU_SECONDS}s",
+        **_pods(namespace),
+        "relabel_configs": [RUNS, _keep("__meta_kubernetes_pod_container_port_number", str(port)), *PLACE],
+        "metric_relabel_configs": [_keep("__name__", "DCGM_.+")],
+    }
 
 
 def _meta(label: str) -> str:

@@ -11,17 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from infra.outputs import Bucket, Exposure, Kafka, KafkaScaler, MlflowDatabase, Namespaces, PlatformOutputs
-from infra.platforms.aws import database
+from infra.outputs import (
+    Bucket,
+    Exposure,
+    GpuMetrics,
+    Kafka,
+    KafkaScaler,
+    MlflowDatabase,
+    Namespaces,
+    PlatformOutputs,
+)
+from infra.platforms.aws import database, nvidia
 from infra.platforms.aws.access import AwsAccess
 from infra.platforms.aws.gateway import NODE_PORT
 from infra.platforms.aws.kafka import IAM_PORT
 from infra.platforms.aws.network import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from infra.access import BucketRole
+    from infra.config.aws import AwsPlatformConfig
+    from infra.config.platform import ReferencePlatformConfig
+
+
+OFFERS = ("url", "internal", "brokers", "gpus")
+"""What previews have to know of a platform before they can ask: a configuration that refers to it says it, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,8 @@ class Facts:
     """How Pulumi reaches the cluster, once it can; without a secret."""
     platform_namespace: pulumi.Output[str]
     models_namespace: pulumi.Output[str]
+    gpus_namespace: pulumi.Output[str | None]
+    """Of what tells of GPUs; None where there are none."""
     buckets: pulumi.Output[dict[str, str]]
     """Names by what they are for."""
     bucket_key: pulumi.Output[str]
@@ -52,7 +69,7 @@ class Facts:
     data_cidrs: pulumi.Output[list[str]]
     """Where databases and brokers have their addresses."""
     offers: pulumi.Output[dict[str, Any]]
-    """What a configuration that refers to it says of it, too: `url`, `brokers`, `gpus`."""
+    """`OFFERS` by name."""
 
     def exported(self) -> dict[str, pulumi.Output[Any]]:
         """For another stack."""
@@ -87,9 +104,9 @@ def kubernetes_provider(
 
 
 def platform_outputs(
-    facts: Facts, url: str, providers: tuple[pulumi.ProviderResource, ...], *, with_kafka: bool
+    facts: Facts, said: AwsPlatformConfig | ReferencePlatformConfig, providers: Sequence[pulumi.ProviderResource]
 ) -> PlatformOutputs:
-    """What every platform provides. `url` and `with_kafka` are what the configuration says before anything is known."""
+    """What every platform provides. What there is of it `said` says, before anything is known."""
 
     def bucket(role: BucketRole) -> Bucket:
         return Bucket(name=facts.buckets.apply(lambda it: it[role]), endpoint=None, region=facts.region)
@@ -100,11 +117,16 @@ def platform_outputs(
         features_bucket=bucket("features"),
         predictions_bucket=bucket("predictions"),
         mlflow_database=MlflowDatabase(uri=facts.database.apply(lambda it: database.uri(it["address"])), claim=None),
-        exposure=Exposure(node_port=NODE_PORT, url=url),
+        exposure=Exposure(node_port=NODE_PORT, url=said.url, internal=said.internal),
         access=AwsAccess(facts),
-        kafka=_kafka(facts) if with_kafka else None,
+        kafka=_kafka(facts) if said.brokers else None,
+        gpu_metrics=_gpu_metrics(facts) if said.gpus else None,
         providers=providers,
     )
+
+
+def _gpu_metrics(facts: Facts) -> GpuMetrics:
+    return GpuMetrics(namespace=facts.gpus_namespace.apply(str), port=nvidia.METRICS_PORT)
 
 
 def _kafka(facts: Facts) -> Kafka:

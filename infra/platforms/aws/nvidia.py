@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from infra import names
 from infra.config.accelerators import NODE_LABEL, WHOLE
 from infra.k8s import workloads
 
 if TYPE_CHECKING:
     from infra.k8s.manifest import Manifest
 
-NAMESPACE = "nvidia"
-
 DCGM_EXPORTER = ("https://nvidia.github.io/dcgm-exporter/helm-charts", "dcgm-exporter", "4.6.0")
 """Repository, chart, version."""
+
+METRICS_PORT = 9400
 
 ON_GPU_NODES = {
     "nodeAffinity": {
@@ -27,15 +28,14 @@ TOLERATIONS = [{"key": WHOLE, "operator": "Exists", "effect": "NoSchedule"}]
 
 def namespace() -> Manifest:
     """Whose pods see the node's devices and the kubelet's socket, which no other namespace's may."""
-    return workloads.namespace(NAMESPACE, {"pod-security.kubernetes.io/enforce": "privileged"})
+    return workloads.namespace(names.GPUS_NAMESPACE, {"pod-security.kubernetes.io/enforce": "privileged"})
 
 
 def dcgm_values() -> Manifest:
-    """Values of the exporter's chart; Prometheus finds its pods by their annotation."""
+    """Values of the exporter's chart."""
     return {
         "affinity": ON_GPU_NODES,
         "tolerations": TOLERATIONS,
         "serviceMonitor": {"enabled": False},
-        "podAnnotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9400"},
         "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "512Mi"}},
     }

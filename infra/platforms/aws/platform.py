@@ -18,7 +18,7 @@ from infra.platforms.aws.buckets import Buckets, BucketsArgs
 from infra.platforms.aws.cluster import Cluster, ClusterArgs
 from infra.platforms.aws.database import Database, DatabaseArgs
 from infra.platforms.aws.database_user import DatabaseUser, DatabaseUserArgs
-from infra.platforms.aws.facts import Facts, aws_provider, kubernetes_provider, platform_outputs
+from infra.platforms.aws.facts import OFFERS, Facts, aws_provider, kubernetes_provider, platform_outputs
 from infra.platforms.aws.gateway import GatewayArgs, LoadBalancer
 from infra.platforms.aws.images import Images, ImagesArgs
 from infra.platforms.aws.kafka import Kafka, KafkaArgs
@@ -55,8 +55,7 @@ class AwsPlatform(pulumi.ComponentResource):
     def __init__(self, name: str, args: AwsPlatformArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         tags = {"slipway:environment": args.config.name, "slipway:managed-by": "pulumi", **args.config.tags}
         aws = aws_provider(args.config.account, args.config.region, tags)
-        # What previews show and policies judge: they see what a resource gets, or what it says when it is done.
-        said = said_of(args)
+        said = described(args)
         super().__init__(
             "slipway:platforms:AwsPlatform",
             name,
@@ -84,7 +83,7 @@ class AwsPlatform(pulumi.ComponentResource):
             platform=isolated(names.PLATFORM_NAMESPACE, self._inside),
             models=isolated(names.MODELS_NAMESPACE, self._inside),
         )
-        self._pools()
+        gpus = self._pools()
         buckets = Buckets("buckets", BucketsArgs(scope=self._scope, log_days=args.config.log_bucket_days), self._child)
         Images("images", ImagesArgs(scope=self._scope, names=args.images), self._child)
         kafka = self._kafka()
@@ -101,15 +100,16 @@ class AwsPlatform(pulumi.ComponentResource):
             kubeconfig=self._cluster.kubeconfig,
             platform_namespace=namespaces.platform,
             models_namespace=namespaces.models,
+            gpus_namespace=known(gpus),
             buckets=pulumi.Output.all(**{role: buckets[role].output("bucket") for role in get_args(BucketRole)}),
             bucket_key=buckets.key.output("arn"),
             kafka=known(None) if kafka is None else pulumi.Output.all(arn=kafka.arn, bootstrap=kafka.bootstrap),
             database=pulumi.Output.all(address=user.address, id=database.instance.output("resourceId")),
             data_cidrs=known([*self._network.data_cidrs]),
-            offers=known({key: getattr(args.config, key) for key in ("url", "brokers", "gpus")}),
+            offers=known({key: getattr(args.config, key) for key in OFFERS}),
         )
         providers = (aws, self.kubernetes)
-        self.outputs = platform_outputs(self.facts, args.config.url, providers, with_kafka=kafka is not None)
+        self.outputs = platform_outputs(self.facts, args.config, providers)
         self.register_outputs({**said, "url": self.outputs.exposure.url})
 
     def _cluster_args(self) -> ClusterArgs:
@@ -121,8 +121,8 @@ class AwsPlatform(pulumi.ComponentResource):
             disk_key=self._disk_key,
         )
 
-    def _pools(self) -> None:
-        """Nodes for models, with GPUs and without, and NVIDIA's exporter on the former."""
+    def _pools(self) -> pulumi.Output[str] | None:
+        """Nodes for models, with GPUs and without, and NVIDIA's exporter on the former: its namespace."""
         pools, cluster = self._config.gpu_pools, self._cluster
         made = [node_pools.of_models(self._config.cluster.model_nodes)]
         for pool, config in pools.items():
@@ -136,15 +136,15 @@ class AwsPlatform(pulumi.ComponentResource):
             )  # fmt: skip
         args = KarpenterArgs(scope=self._scope, cluster=cluster, pools=made, kubernetes=self.kubernetes)
         Karpenter("karpenter", args, self._child)
-        if pools:
-            self._nvidia()
+        return self._nvidia() if pools else None
 
-    def _nvidia(self) -> None:
-        namespace = name_of(declare(nvidia.NAMESPACE, nvidia.namespace(), self._inside))
+    def _nvidia(self) -> pulumi.Output[str]:
+        namespace = name_of(declare(names.GPUS_NAMESPACE, nvidia.namespace(), self._inside))
         repository, chart, pinned = nvidia.DCGM_EXPORTER
         helm.release(
             chart, chart, namespace, self._inside, values=nvidia.dcgm_values(), repository=repository, version=pinned
         )
+        return namespace
 
     def _kafka(self) -> Kafka | None:
         if self._config.kafka is None:
@@ -192,13 +192,12 @@ class AwsPlatform(pulumi.ComponentResource):
         LoadBalancer("gateway", args, self._child)
 
 
-def said_of(args: AwsPlatformArgs) -> dict[str, Any]:
-    """What the platform's component says of itself, which previews show and policies judge."""
-    return {
-        "environment": args.config.name,
-        "production": args.production,
-        "monthlyBudget": args.config.monthly_budget,
-    }
+def described(args: AwsPlatformArgs) -> dict[str, Any]:
+    """What previews show of the platform and policies judge. Both its inputs and its outputs: rules about the whole
+    stack see the latter alone.
+    """
+    config = args.config
+    return {"environment": config.name, "production": args.production, "monthlyBudget": config.monthly_budget}
 
 
 def scope_of(config: AwsPlatformConfig, *, production: bool) -> Scope:

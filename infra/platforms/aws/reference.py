@@ -9,7 +9,7 @@ import pulumi
 from infra.config.base import PROJECT
 from infra.config.problems import shown
 from infra.errors import ConfigError
-from infra.platforms.aws.facts import Facts, aws_provider, kubernetes_provider, platform_outputs
+from infra.platforms.aws.facts import OFFERS, Facts, aws_provider, kubernetes_provider, platform_outputs
 
 if TYPE_CHECKING:
     from infra.config.platform import ReferencePlatformConfig
@@ -28,17 +28,18 @@ def referenced(config: ReferencePlatformConfig, user: str | None = None) -> Plat
     exported = stack.require_output(OUTPUT)
     # By way of the check: nothing uses a fact before the configuration was held to them.
     checked = exported.apply(lambda facts: agreeing(config, facts))
-    facts = Facts.read(lambda name: checked.apply(lambda it: it[name]))
+    # What is None there is nothing here: the engine exports no nulls.
+    facts = Facts.read(lambda name: checked.apply(lambda it: it.get(name)))
     providers = (
         aws_provider(facts.account, facts.region, facts.tags, f"{prefix}aws"),
         kubernetes_provider(facts.kubeconfig, name=f"{prefix}eks"),
     )
-    return platform_outputs(facts, config.url, providers, with_kafka=config.brokers > 0)
+    return platform_outputs(facts, config, providers)
 
 
 def agreeing(config: ReferencePlatformConfig, facts: dict[str, Any]) -> dict[str, Any]:
     """The facts, where the configuration says the same; ConfigError where it does not."""
-    said = {"url": config.url, "brokers": config.brokers, "gpus": config.gpus}
+    said = {key: getattr(config, key) for key in OFFERS}
     problems = [
         f"{PROJECT}:platform.{key}: {shown(value)} → {config.stack} has {shown(facts['offers'][key])} → write that"
         for key, value in said.items()

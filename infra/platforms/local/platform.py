@@ -57,7 +57,7 @@ class LocalPlatform(pulumi.ComponentResource):
             features_bucket=store.features_bucket,
             predictions_bucket=store.predictions_bucket,
             mlflow_database=self._mlflow_database(namespaces, args.mlflow_database_size),
-            exposure=Exposure(node_port=args.config.gateway_port, url=args.config.url),
+            exposure=Exposure(node_port=args.config.gateway_port, url=args.config.url, internal=args.config.internal),
             access=LocalAccess(s3=store.credentials, kafka={} if broker is None else broker.credentials),
             kafka=None if broker is None else broker.kafka,
         )

@@ -149,7 +149,7 @@ def test_a_configuration_that_says_otherwise_than_the_platform_fails_with_what_i
     config = ReferencePlatformConfig.model_validate(
         {"kind": "reference", "stack": "acme/slipway/prod-platform", "url": "https://a.example.com", "brokers": 3}
     )
-    there = {"offers": {"url": "https://b.example.com", "brokers": 3.0, "gpus": {}}}
+    there = {"offers": {"url": "https://b.example.com", "brokers": 3.0, "gpus": {}, "internal": True}}
     with pytest.raises(ConfigError) as raised:
         agreeing(config, there)
     assert raised.value.problems == [

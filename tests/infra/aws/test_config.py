@@ -105,3 +105,10 @@ def test_a_platform_tells_what_it_has_before_anything_is_deployed():
     assert (config.url, config.brokers) == ("https://models.example.com", 3)
     assert config.gpus == {"nvidia-l4": 4, "nvidia-h100": 16}
     assert config.account == ACCOUNT
+
+
+def test_previews_are_told_where_the_registry_is_where_the_gateway_does_not_serve_it():
+    opened = platform(gateway={"internal": False, "sources": ["203.0.113.0/24"]})
+    [problem] = problems_of(platform=opened, models={"fraud": realtime()})
+    assert problem.startswith("slipway:registry.url: missing → a gateway that others reach serves models alone")
+    assert stack(platform=opened, registry={"url": "http://127.0.0.1:5000"}, models={"fraud": realtime()})

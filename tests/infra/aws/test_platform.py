@@ -6,6 +6,7 @@ from base64 import b64decode
 from functools import cache
 
 import pytest
+import yaml
 
 from infra.config.accelerators import ACCELERATORS
 from infra.deploy import deploy
@@ -232,3 +233,40 @@ def test_kubernetes_objects_go_to_the_new_cluster_and_not_to_the_kubeconfigs():
 def test_an_accelerator_of_the_table_has_instances_that_hold_it():
     for name, accelerator in ACCELERATORS.items():
         assert accelerator.instances, name
+
+
+OPEN = {"internal": False, "sources": ["203.0.113.0/24"]}
+
+
+def test_a_gateway_that_others_reach_serves_models_alone():
+    config = stack(
+        platform=platform(gateway=OPEN),
+        registry={"url": "https://mlflow.internal.example.com"},
+        models={"fraud": realtime()},
+    )
+    recorded = record(lambda: deploy(config, resolve_without_registry), preview=False)
+    spec = recorded.one("AuthorizationPolicy", "istio-ingress-closed")["spec"]
+    gateway = recorded.one("Gateway", "slipway")["spec"]["selector"]
+    assert (spec["action"], spec["selector"]["matchLabels"]) == ("DENY", gateway)
+    assert spec["rules"][0]["to"][0]["operation"]["paths"] == ["/mlflow", "/mlflow/*", "/prometheus", "/prometheus/*"]
+    assert recorded.outputs.keys() & {"mlflow", "prometheus"} == set(), "nobody is told of what is closed"
+    assert deployed().outputs.keys() >= {"mlflow", "prometheus"}
+    assert not deployed().of("AuthorizationPolicy")
+
+
+def test_prometheus_asks_what_tells_of_gpus_and_may():
+    config = yaml.safe_load(
+        next(
+            each.inputs["data"]["prometheus.yml"]
+            for each in deployed().of("ConfigMap").values()
+            if "prometheus.yml" in each.inputs["data"]
+        )
+    )
+    assert [job["job_name"] for job in config["scrape_configs"]][-1] == "gpus"
+    reached = [
+        (rule["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], rule["ports"][0]["port"])
+        for rule in deployed().one("NetworkPolicy", "prometheus-policy")["spec"]["egress"]
+        if rule.get("to")
+    ]
+    assert ("nvidia", 9400) in reached
+    assert deployed().one("Role", "prometheus-gpus")["metadata"]["namespace"] == "nvidia"

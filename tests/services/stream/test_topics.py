@@ -1,6 +1,7 @@
-"""The local platform's broker as it is configured, and the Job's script that declares topics and rights."""
+"""The local platform's broker as it is configured, and the module that declares topics and rights."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,8 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from infra.platforms.local import kafka
-from infra.serving.streaming.topics import SCRIPT
-from services.contract import Env
+from services.contract import TOPICS_MODULE, Env
 from tests.services.stream.conftest import Cluster, Stream
 from tools.kafka.broker import Broker
 
@@ -56,8 +56,9 @@ def declare(broker, directory, topics, streams=None):
         json.dumps({"user": kafka.CLIENT, "topics": topics, "streams": streams or {}})
     )
     (directory / "admin").write_text(kafka.client_properties(kafka.ADMIN, PASSWORDS[kafka.ADMIN]))
-    command = [sys.executable, str(SCRIPT), broker.bootstrap, str(directory / "topics.json"), str(directory / "admin")]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    command = [sys.executable, "-m", TOPICS_MODULE, broker.bootstrap, str(directory / "topics.json")]
+    environment = {**os.environ, Env.KAFKA_PROPERTIES: str(directory / "admin")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
 
 
 def topic(partitions, **config):

@@ -1,29 +1,30 @@
-"""Every golden against Kubernetes' own API server and Istio's own CRDs: schema, defaults, admission."""
+"""Every golden against Kubernetes' own API server and the real CRDs: schema, defaults, admission."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import yaml
 
 from infra.certificate import issue
+from infra.platforms.aws.karpenter import CHART_VERSION
 from tests.golden.rendering import GOLDEN, stacks
 from tests.infra.waiting import answers, until
 from tools.toolchain.build import share
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tools.toolchain.recipes import KEDA_VERSION
 
 pytestmark = pytest.mark.engine
 
-NAMESPACED = sorted(
-    path for stack in stacks() for path in (GOLDEN / stack).glob("*.yaml") if ".release." not in path.name
-)
-"""Helm releases are Pulumi's; the API server knows only what their charts render."""
+MODULES = {
+    "github.com/kedacore/keda/v2": (KEDA_VERSION, "config/crd/bases"),
+    "github.com/aws/karpenter-provider-aws": (CHART_VERSION, "pkg/apis/crds"),
+}
+"""Where the kinds are that no part of the toolchain brings: in the sources of the release that is deployed."""
 
 KUBECONFIG = """
 apiVersion: v1
@@ -84,12 +85,22 @@ def kubectl(toolchain_bin, tmp_path_factory):
 
 def prepare(run) -> None:
     crds = share("istio") / "istio" / "charts" / "base" / "files" / "crd-all.gen.yaml"
-    namespaces = [str(path) for path in NAMESPACED if ".namespace." in path.name]
-    for files in ([str(crds)], namespaces):
-        done = run("apply", "--server-side", *(f"--filename={file}" for file in files))
+    kinds = [crds, *(sources(module, version) / path for module, (version, path) in MODULES.items())]
+    spaces = {path.name: path for stack in stacks() for path in (GOLDEN / stack).glob("*.namespace.*.yaml")}
+    for files in (kinds, spaces.values()):
+        done = run("apply", "--server-side", *(f"--filename={path}" for path in files))
         assert done.returncode == 0, done.stderr
     done = run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     assert done.returncode == 0, done.stderr
+
+
+def sources(module: str, version: str) -> Path:
+    """A Go module's files."""
+    command = ["go", "mod", "download", "-json", f"{module}@v{version}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "GOFLAGS": ""})
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, f"{module}: {found.get('Error')}"
+    return Path(found["Dir"])
 
 
 def with_certificates(manifest: str) -> str:
@@ -101,10 +112,21 @@ def with_certificates(manifest: str) -> str:
     return yaml.safe_dump(document)
 
 
-@pytest.mark.parametrize("path", NAMESPACED, ids=lambda path: path.stem)
-def test_the_api_server_accepts_every_object_without_a_warning(kubectl, path: Path, tmp_path: Path):
-    object_ = tmp_path / path.name
-    object_.write_text(with_certificates(path.read_text()))
-    done = kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", f"--filename={object_}")
+def objects(stack: str) -> list[Path]:
+    """Goldens that an API server knows: Helm releases are Pulumi's, and AWS' resources are AWS'."""
+    return [
+        path
+        for path in sorted((GOLDEN / stack).glob("*.yaml"))
+        if ".release." not in path.name and not path.name.startswith("aws.")
+    ]
+
+
+@pytest.mark.parametrize("stack", stacks())
+def test_the_api_server_accepts_every_object_without_a_warning(kubectl, stack, tmp_path: Path):
+    there = objects(stack)
+    for path in there:
+        (tmp_path / path.name).write_text(with_certificates(path.read_text()))
+    done = kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", f"--filename={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr, f"Pod Security or a deprecation: {done.stderr}"
+    assert len(done.stdout.splitlines()) == len(there) > 0

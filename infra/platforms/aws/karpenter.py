@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infra.platforms.aws.iam import Statement
     from infra.platforms.aws.node_pools import NodePool
 
-CHART, CHART_VERSION = "oci://public.ecr.aws/karpenter/karpenter", "1.8.1"
+CHART, CHART_VERSION = "oci://public.ecr.aws/karpenter/karpenter", "1.13.0"
 NAMESPACE, ACCOUNT = "kube-system", "karpenter"
 
 QUEUE_SECONDS = 300

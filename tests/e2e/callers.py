@@ -1,4 +1,4 @@
-"""Callers of a model at the gateway."""
+"""Callers of a model at the gateway, and waiting for what comes of it."""
 
 from __future__ import annotations
 
@@ -70,3 +70,11 @@ class Callers:
             with self._changed:
                 self.answers.append((time.monotonic(), status, release))
                 self._changed.notify_all()
+
+
+def until(condition, seconds=60):
+    """Wait for what is measured with a delay."""
+    end, pause = time.monotonic() + seconds, threading.Event()
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        pause.wait(0.5)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.cluster.conftest import free_port, machine
+from tests.e2e.everything import ACCELERATOR, GPUS, add_everything
 from tools import paths
 from tools.cluster import lifecycle
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLUSTER = "e2e"
-ACCELERATOR, GPUS = "nvidia-l4", 2
-"""What the node says it has, for releases that ask for it."""
 
 COMMAND_SECONDS = 3000
 """A cold `slipway up` builds the toolchain and the images."""
@@ -78,6 +77,20 @@ class Site:
 
     def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.slipway("pulumi", *arguments, "--stack", "local", "--non-interactive", check=check)
+
+    def python(self, *arguments: str, **variables: str) -> Any:
+        """What Python says last, as JSON, with the checkout's packages."""
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", *arguments],
+            cwd=self.checkout,
+            env={**self.variables, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.splitlines()[-1])
 
     def kubectl(self, *arguments: str, **options: Any) -> str:
         return lifecycle.kubectl(lifecycle.load(CLUSTER), *arguments, **options)
@@ -168,3 +181,25 @@ def site(tmp_path_factory, toolchain_bin):
         }
         paths.BUILD.mkdir(exist_ok=True)
         (paths.BUILD / "e2e.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+@pytest.fixture(scope="session")
+def versions(site):
+    """Registered candidates by kind."""
+    return site.python("-m", "tests.e2e.candidates", site.mlflow)
+
+
+@pytest.fixture(scope="session")
+def everything(site, versions):
+    """The site with every kind of model, which stay until the end: each `up` is a minute of everybody's."""
+    site.edit(lambda config: add_everything(config, versions["slow"]))
+    started = time.monotonic()
+    site.slipway("up")
+    site.figure("make up, with KServe, KEDA, Kafka, a batch model and a stream more", time.monotonic() - started, "s")
+    return site
+
+
+@pytest.fixture(scope="session")
+def golden(site):
+    """Holdout rows with what the model said of them when it was trained."""
+    return site.artifact("1", "data/bundle/golden.json")["rows"]

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 
 import httpx
 import pytest
 
-from tests.e2e.callers import Callers
+from tests.e2e.callers import Callers, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
@@ -26,20 +25,13 @@ UNCHECKED = {"enabled": False}
 
 
 @pytest.fixture(scope="module")
-def rows(site):
-    return [row["features"] for row in site.artifact("1", "data/bundle/golden.json")["rows"]]
-
-
-@pytest.fixture(scope="module")
-def versions(site):
-    """Registered candidates by kind."""
-    return run_module(site, "tests.e2e.candidates", site.mlflow)
+def rows(golden):
+    return [row["features"] for row in golden]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def releases(site, versions):
-    """Every candidate deployed beside v1, without traffic; the stack file as it was in the end."""
-    original = site.stack_file.read_text()
+    """Every candidate deployed beside v1, without traffic; they stay."""
     small = {"cpu": "25m", "cpuLimit": "1"}
 
     def add(config):
@@ -51,20 +43,6 @@ def releases(site, versions):
 
     site.edit(add)
     site.pulumi("up", "--yes", "--skip-preview")
-    yield
-    site.stack_file.write_text(original)
-    site.pulumi("up", "--yes", "--skip-preview")
-    site.pulumi("preview", "--expect-no-changes")
-
-
-def run_module(site, module, *arguments):
-    """What a module of this checkout prints as JSON, run in the site's environment."""
-    command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
-    done = subprocess.run(
-        command, cwd=site.checkout, env=site.variables, capture_output=True, text=True, check=False, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def standing(site):
@@ -141,14 +119,6 @@ def test_a_shadow_sees_every_request_and_no_caller_sees_it(site, rows):
     site.pulumi("up", "--yes", "--skip-preview")
 
 
-def until(condition, seconds=60):
-    """Wait for what is measured with a delay."""
-    end, pause = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        pause.wait(0.5)
-
-
 def test_no_request_fails_from_one_release_to_the_next_and_back(site, rows):
     def give_all_to(release):
         return lambda config: config["slipway:models"][MODEL].update(traffic={release: 100})
@@ -169,7 +139,7 @@ def test_no_request_fails_from_one_release_to_the_next_and_back(site, rows):
     site.figure("answers from v1 to v2 and back, none failed", callers.statuses[200], "answers")
     site.figure("edit of the stack file: from `pulumi up` to the first answer of the new release", forth, "s", 10)
     site.figure("edit of the stack file: from `pulumi up` to the last answer of the old release", all_of_it, "s", 10)
-    site.figure("rollout rollback: command to the first answer of the old release", back, "s", 10)
+    site.figure("rollout rollback: command to the first answer of the old release", back, "s", 5)
     now = standing(site)
     assert now["agree"]
     assert now["cluster"] == {"v1": 100}
@@ -256,12 +226,7 @@ print(json.dumps(records.record(url, Evidence(version=version, document=document
 
 def seal(site, number, at="now", **variables):
     """Evidence of a version, made of the first one's."""
-    command = [sys.executable, "-W", "ignore", "-c", EVIDENCE, site.mlflow, number, at]
-    done = subprocess.run(
-        command, cwd=site.checkout, env={**site.variables, **variables}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return site.python("-c", EVIDENCE, site.mlflow, number, at, **variables)
 
 
 def test_evidence_that_is_missing_stale_or_forged_stops_the_preview(site, versions, tmp_path):
@@ -270,7 +235,9 @@ def test_evidence_that_is_missing_stale_or_forged_stops_the_preview(site, versio
 
     def gated(config):
         config["slipway:evidence"] = {"enforcement": "mandatory", "signers": [signer]}
-        config["slipway:models"][MODEL]["traffic"] = {"v1": 90, "good": 10}
+        model = config["slipway:models"][MODEL]
+        # How quick the model was when it was measured, on a machine that does other things, is not what is asked here.
+        model["traffic"], model["slo"] = {"v1": 90, "good": 10}, {"p99Ms": 60_000}
 
     try:
         site.edit(gated)

@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import json
-import time
+import tempfile
 
 import httpx
 import pytest
 
 from tests.e2e.callers import Callers
-from tests.e2e.conftest import ACCELERATOR, GPUS
+from tests.e2e.everything import ACCELERATOR, GPUS, KSERVE_MODEL, RELEASE, SMALL
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
-MODEL = "tumour"
-"""Served by KServe, beside the model that is not."""
 
-SMALL = {"cpu": "25m", "cpuLimit": "1"}
-RELEASE = {"model": "models:/breast-cancer/1", "resources": SMALL}
-ON_GPU = {"model": "models:/breast-cancer/1", "resources": {**SMALL, "gpu": 1, "accelerator": ACCELERATOR}}
-
-
-@pytest.fixture(scope="module")
-def golden(site):
-    return site.artifact("1", "data/bundle/golden.json")["rows"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def deployed(site):
-    """KServe, a model of it with two releases, and a release with a GPU; the stack file as it was in the end."""
-    original = site.stack_file.read_text()
-
-    def add(config):
-        config["slipway:addons"] = {"kserve": {"enabled": True}}
-        config["slipway:platform"]["gpus"] = {ACCELERATOR: GPUS}
-        models = config["slipway:models"]
-        models["breast-cancer"]["releases"]["gpu"] = ON_GPU
-        models[MODEL] = {
-            "kind": "realtime", "runtime": "kserve", "releases": {"v1": RELEASE, "v2": RELEASE}, "traffic": {"v1": 100},
-        }  # fmt: skip
-
-    try:
-        site.edit(add)
-        started = time.monotonic()
-        site.slipway("up")
-        site.figure("make up, with KServe, two releases of it and one with a GPU more", time.monotonic() - started, "s")
-        yield
-    finally:
-        site.stack_file.write_text(original)
-    site.pulumi("up", "--yes", "--skip-preview")
-    site.pulumi("preview", "--expect-no-changes")
-    kinds = site.kubectl("get", "customresourcedefinitions", "-o", "name")
-    assert "serving.kserve.io" not in kinds, "an add-on that is switched off takes its kinds with it"
+@pytest.fixture(autouse=True)
+def deployed(everything):
+    """Every kind of model."""
 
 
 def endpoint(site):
-    return f"http://127.0.0.1:{site.port}/models/{MODEL}"
+    return f"http://127.0.0.1:{site.port}/models/{KSERVE_MODEL}"
 
 
 def test_kserve_serves_what_training_said_and_nothing_changes_afterwards(site, golden):
@@ -66,9 +31,9 @@ def test_kserve_serves_what_training_said_and_nothing_changes_afterwards(site, g
         for condition in each["status"]["conditions"]
         if condition["type"] == "Ready"
     }
-    assert ready == {f"{MODEL}-v1": "True", f"{MODEL}-v2": "True"}
+    assert ready == {f"{KSERVE_MODEL}-v1": "True", f"{KSERVE_MODEL}-v2": "True"}
     body = {"instances": [row["features"] for row in golden]}
-    answer = httpx.post(f"{endpoint(site)}/v1/models/{MODEL}:predict", json=body, timeout=30)
+    answer = httpx.post(f"{endpoint(site)}/v1/models/{KSERVE_MODEL}:predict", json=body, timeout=30)
     assert answer.status_code == 200, answer.text
     assert answer.json()["predictions"] == pytest.approx([row["probability"] for row in golden], abs=1e-6)
     site.pulumi("preview", "--expect-no-changes")
@@ -77,9 +42,9 @@ def test_kserve_serves_what_training_said_and_nothing_changes_afterwards(site, g
 def test_under_kserve_no_request_fails_from_one_release_to_the_next_and_back(site, golden):
     rows = [row["features"] for row in golden]
     with Callers(endpoint(site), rows, pause=0.03) as callers:
-        site.slipway("rollout", "promote", MODEL, "v2")
+        site.slipway("rollout", "promote", KSERVE_MODEL, "v2")
         callers.served(100)
-        site.slipway("rollout", "rollback", MODEL)
+        site.slipway("rollout", "rollback", KSERVE_MODEL)
         callers.served(100)
     assert set(callers.statuses) == {200}
     assert set(callers.releases) == {"v1", "v2"}
@@ -97,33 +62,66 @@ def test_a_release_with_a_gpu_runs_where_the_gpu_is_and_takes_it(site, golden):
     assert answer.headers["x-model-version"] == "gpu"
 
 
-def test_more_gpus_than_there_are_stop_the_preview_and_gpus_of_another_kind_stop_the_update(site, golden):
+def test_more_gpus_than_there_are_stop_the_preview(site):
     original = site.stack_file.read_text()
+    try:
+        site.edit(lambda config: config["slipway:models"].update(elsewhere=on_gpus(GPUS, ACCELERATOR)))
+        refused = site.pulumi("preview", check=False)
+    finally:
+        site.stack_file.write_text(original)
+    assert refused.returncode != 0
+    assert f"slipway:platform.gpus.{ACCELERATOR} is {GPUS}" in refused.stdout + refused.stderr
 
-    def ask(accelerator, gpu, **has):
-        def change(config):
-            config["slipway:platform"]["gpus"].update(has)
-            resources = {**SMALL, "gpu": gpu, "accelerator": accelerator}
-            config["slipway:models"]["elsewhere"] = {
-                "kind": "realtime", "releases": {"v1": {**RELEASE, "resources": resources}}, "traffic": {"v1": 100},
-                "startupSeconds": 10,
-            }  # fmt: skip
 
-        return change
+def on_gpus(count, accelerator):
+    """A model of one release that takes so many, and does not wait long for them."""
+    resources = {**SMALL, "gpu": count, "accelerator": accelerator}
+    releases = {"v1": {**RELEASE, "resources": resources}}
+    return {"kind": "realtime", "releases": releases, "traffic": {"v1": 100}, "startupSeconds": 10}
+
+
+def test_what_never_gets_ready_fails_the_update_with_its_reason_and_the_others_serve_on(site, golden):
+    """A release whose artifact is broken, and a model whose GPUs no node has: both wait in the same update."""
+    original = site.stack_file.read_text()
+    broken = register_broken_version(site)
+
+    def add(config):
+        config["slipway:platform"]["gpus"]["nvidia-h100"] = 2
+        config["slipway:models"]["elsewhere"] = on_gpus(1, "nvidia-h100")
+        model = config["slipway:models"]["breast-cancer"]
+        model["releases"]["bad"] = {"model": f"models:/breast-cancer/{broken}"}
+        model["traffic"] = {"v1": 50, "bad": 50}
 
     try:
-        site.edit(ask(ACCELERATOR, GPUS))
-        refused = site.pulumi("preview", check=False)
-        assert refused.returncode != 0
-        assert f"slipway:platform.gpus.{ACCELERATOR} is {GPUS}" in refused.stdout + refused.stderr
-        site.edit(ask("nvidia-h100", 1, **{"nvidia-h100": 2}))
-        failed = site.pulumi("up", "--yes", "--skip-preview", check=False)
+        site.edit(add)
+        failed = site.pulumi("up", "--yes", "--skip-preview", "--continue-on-error", check=False)
         assert failed.returncode != 0
+        assert "model.pt" in failed.stdout + failed.stderr, "the pod's own reason stands in what pulumi prints"
         pods = site.kubectl("get", "pods", "-n", "slipway-models", "-l", "slipway.dev/model=elsewhere", "-o", "json")
         [waiting] = json.loads(pods)["items"]
         reasons = {each["type"]: each.get("message", "") for each in waiting["status"]["conditions"]}
         assert "node affinity/selector" in reasons["PodScheduled"], "it goes to no node without its GPU"
-        assert site.predict(golden[0]["features"]).headers["x-model-version"] == "v1", "the others serve meanwhile"
+        answers = [site.predict(golden[0]["features"]) for _ in range(50)]
+        assert {(answer.status_code, answer.headers["x-model-version"]) for answer in answers} == {(200, "v1")}
     finally:
         site.stack_file.write_text(original)
     site.pulumi("up", "--yes", "--skip-preview")
+    site.pulumi("preview", "--expect-no-changes")
+
+
+def register_broken_version(site) -> str:
+    """A version registered with MLflow alone, without our digest, whose TorchScript is no such thing."""
+    script = """
+import pathlib, sys
+from mlflow import MlflowClient
+from examples.breast_cancer import train as example
+bundle = pathlib.Path(sys.argv[2], "bundle")
+example.train(bundle)
+(bundle / "model.pt").write_bytes(b"not a model")
+client = MlflowClient(sys.argv[1])
+run = client.create_run("0").info
+client.log_artifacts(run.run_id, str(bundle), "bundle")
+print(client.create_model_version(example.MODEL_NAME, f"{run.artifact_uri}/bundle", run.run_id).version)
+"""
+    with tempfile.TemporaryDirectory() as scratch:
+        return str(site.python("-c", script, site.mlflow, scratch))

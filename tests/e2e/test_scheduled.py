@@ -18,39 +18,11 @@ from botocore.config import Config
 from infra import names
 from tests.cluster.conftest import free_port
 from tests.e2e.conftest import CLUSTER
+from tests.e2e.everything import BATCH_MODEL
 from tools.cluster import lifecycle
 from tools.toolchain.build import binary
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
-
-MODEL = "nightly"
-
-
-@pytest.fixture(scope="module")
-def nightly(site):
-    """The model deployed beside the others; the stack file as it was in the end."""
-    original = site.stack_file.read_text()
-
-    def add(config):
-        config["slipway:models"][MODEL] = {
-            "kind": "batch",
-            "model": "models:/breast-cancer/1",
-            "input": "features/patients",
-            "output": "predictions/patients",
-            "schedule": "0 2 1 1 *",
-            "passthrough": ["id"],
-            "quarantineShare": 0.1,
-            "resources": {"cpu": "100m", "memory": "1500Mi"},
-        }
-
-    try:
-        site.edit(add)
-        site.slipway("up")
-        yield MODEL
-    finally:
-        site.stack_file.write_text(original)
-    site.pulumi("up", "--yes", "--skip-preview")
-    site.pulumi("preview", "--expect-no-changes")
 
 
 @contextlib.contextmanager
@@ -70,10 +42,10 @@ def forwarded(service, port):
 
 
 @pytest.fixture(scope="module")
-def s3(site, nightly):
+def s3(everything):
     """The platform's S3 with the job's own credentials."""
     secret = json.loads(
-        site.kubectl("get", "secret", "object-store-batch", "--namespace", names.MODELS_NAMESPACE, "-o", "json")
+        everything.kubectl("get", "secret", "object-store-batch", "--namespace", names.MODELS_NAMESPACE, "-o", "json")
     )["data"]
     key = {name: base64.b64decode(value).decode() for name, value in secret.items()}
     with forwarded(names.OBJECT_STORE, 7070) as endpoint:
@@ -93,8 +65,7 @@ def read(s3, key):
     return s3.get_object(Bucket=names.PREDICTIONS_BUCKET, Key=f"patients/{key}")["Body"].read()
 
 
-def test_a_run_of_the_schedule_scores_the_table_and_commits_it(site, nightly, s3):
-    golden = site.artifact("1", "data/bundle/golden.json")["rows"]
+def test_a_run_of_the_schedule_scores_the_table_and_commits_it(site, s3, golden):
     rows = [{"id": at, **row["features"]} for at, row in enumerate(golden)]
     rows.append({**rows[0], "id": len(golden), next(iter(golden[0]["features"])): None})
     content = io.BytesIO()
@@ -102,7 +73,7 @@ def test_a_run_of_the_schedule_scores_the_table_and_commits_it(site, nightly, s3
     s3.put_object(Bucket=names.FEATURES_BUCKET, Key="patients/one.parquet", Body=content.getvalue())
 
     started = time.monotonic()
-    site.kubectl("create", "job", "tonight", f"--from=cronjob/{nightly}", "--namespace", names.MODELS_NAMESPACE)
+    site.kubectl("create", "job", "tonight", f"--from=cronjob/{BATCH_MODEL}", "--namespace", names.MODELS_NAMESPACE)
     wait = ["--for=condition=complete", "--namespace", names.MODELS_NAMESPACE, "job/tonight"]
     site.kubectl("wait", "--timeout=300s", *wait, timeout=320)
     site.figure("a batch job on the cluster, from its creation", time.monotonic() - started, "s")
@@ -124,13 +95,13 @@ def test_the_job_has_no_way_to_the_artifacts_bucket(s3):
         s3.list_objects_v2(Bucket=names.MODELS_BUCKET)
 
 
-def test_an_edit_of_the_schedule_previews_exactly_its_effect(site, nightly):
-    before = site.stack_file.read_text()
-    site.edit(lambda config: config["slipway:models"][MODEL].update(schedule="30 3 1 1 *"))
+def test_an_edit_of_the_schedule_previews_exactly_its_effect(everything):
+    before = everything.stack_file.read_text()
+    everything.edit(lambda config: config["slipway:models"][BATCH_MODEL].update(schedule="30 3 1 1 *"))
     try:
-        assert site.preview_steps() == {
-            "kubernetes:batch/v1:CronJob nightly": "update",
-            "slipway:serving:BatchModel nightly": "update",
+        assert everything.preview_steps() == {
+            f"kubernetes:batch/v1:CronJob {BATCH_MODEL}": "update",
+            f"slipway:serving:BatchModel {BATCH_MODEL}": "update",
         }
     finally:
-        site.stack_file.write_text(before)
+        everything.stack_file.write_text(before)

@@ -1,15 +1,20 @@
-"""A stream on the cluster: a worker scores messages of the platform's own broker."""
+"""A stream on the cluster: workers come with the messages of the platform's own broker, score them, and go."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import time
 
 import pytest
 
+from infra import names
+from tests.e2e.callers import until
+from tests.e2e.everything import STREAM_MODEL
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
-MODEL = "breast-cancer-stream"
 ASK = """
 import base64, json, sys, time
 from confluent_kafka import Consumer, Producer
@@ -23,7 +28,7 @@ assert producer.flush(60) == 0
 reader = {"group.id": "e2e", "isolation.level": "read_committed", "auto.offset.reset": "earliest"}
 consumer = Consumer({**client, **reader})
 consumer.subscribe(["card-scores", "cards-dead"])
-found, deadline = [], time.monotonic() + 120
+found, deadline = [], time.monotonic() + 200
 while len(found) < len(asked["messages"]) and time.monotonic() < deadline:
     for message in consumer.consume(100, 1.0):
         if message.error() is None:
@@ -31,42 +36,21 @@ while len(found) < len(asked["messages"]) and time.monotonic() < deadline:
 consumer.close()
 print(json.dumps(found))
 """
-"""Runs in the worker's pod, as the broker's admin: the only place that reaches the broker."""
+"""Runs in a pod beside the workers, as the broker's admin: no other place reaches the broker."""
 
 
-@pytest.fixture(scope="module")
-def streaming(site):
-    """The site with a broker and a stream; as it was in the end."""
-    original = site.stack_file.read_text()
-
-    def add(config):
-        config["slipway:platform"]["kafka"] = {"enabled": True, "volume": "1Gi"}
-        config["slipway:topics"] = {
-            "cards": {"partitions": 2},
-            "card-scores": {"partitions": 2},
-            "cards-dead": {"partitions": 1},
-        }
-        config["slipway:models"][MODEL] = {
-            "kind": "stream",
-            "model": "models:/breast-cancer/1",
-            "input": "cards",
-            "output": "card-scores",
-            "deadLetter": "cards-dead",
-        }
-
-    try:
-        site.edit(add)
-        site.slipway("up")
-        yield site
-    finally:
-        site.stack_file.write_text(original)
-    site.pulumi("up", "--yes", "--skip-preview")
-    site.pulumi("preview", "--expect-no-changes")
-
-
-def test_messages_are_scored_as_the_service_scores_them(streaming):
-    rows = streaming.artifact("1", "data/bundle/golden.json")["rows"][:20]
-    found = asked(streaming, [*(json.dumps(row["features"]) for row in rows), "no json"])
+def test_messages_bring_workers_that_score_them_as_the_service_does_and_go_when_all_is_answered(everything, golden):
+    assert workers(everything) == 0, "nobody waits for messages that nobody sends"
+    rows = [row for row in golden if row["features"]][:30]
+    started = time.monotonic()
+    messages = [*(json.dumps(row["features"]) for row in rows), "no json"]
+    with asked(everything, messages) as answered:
+        until(lambda: workers(everything) == 2, seconds=180)
+        everything.figure("a stream without workers: from the messages to the second", time.monotonic() - started, "s")
+        found = answered()
+    everything.figure(
+        f"{len(messages)} messages to slow workers that are not there yet", time.monotonic() - started, "s"
+    )
     answers = [json.loads(value) for topic, value in found if topic == "card-scores"]
     assert [value for topic, value in found if topic == "cards-dead"] == ["no json"]
     expected = {json.dumps(row["features"], sort_keys=True): row["probability"] for row in rows}
@@ -74,26 +58,64 @@ def test_messages_are_scored_as_the_service_scores_them(streaming):
     for answer in answers:
         at = json.dumps(answer["input"], sort_keys=True)
         assert answer["probability"] == pytest.approx(expected[at], abs=1e-4)
-        assert answer["model_version"] == "1"
+    started = time.monotonic()
+    until(lambda: workers(everything) == 0, seconds=180)
+    everything.figure("a stream that is answered: until its last worker goes", time.monotonic() - started, "s")
+    everything.pulumi("preview", "--expect-no-changes")
 
 
-def test_edits_preview_exactly_their_effect(streaming):
-    kept = streaming.stack_file.read_text()
-    streaming.edit(lambda config: config["slipway:topics"]["cards"].update(partitions=1))
-    done = streaming.pulumi("preview", check=False)
+def test_edits_preview_exactly_their_effect(everything):
+    kept = everything.stack_file.read_text()
+    everything.edit(lambda config: config["slipway:topics"]["cards"].update(partitions=1))
+    done = everything.pulumi("preview", check=False)
     assert done.returncode != 0
     assert "slipway:topics.cards.partitions: 1 → 2 there are" in done.stdout + done.stderr
-    streaming.stack_file.write_text(kept)
-    streaming.edit(lambda config: config["slipway:models"][MODEL].update(batchRows=64))
-    assert streaming.preview_steps() == {f"kubernetes:apps/v1:Deployment {MODEL}": "update"}
-    streaming.stack_file.write_text(kept)
+    everything.stack_file.write_text(kept)
+    everything.edit(lambda config: config["slipway:models"][STREAM_MODEL].update(batchRows=64))
+    assert everything.preview_steps() == {f"kubernetes:apps/v1:Deployment {STREAM_MODEL}": "update"}
+    everything.stack_file.write_text(kept)
 
 
+def workers(site):
+    """Workers that are ready."""
+    found = site.kubectl("get", "deployment", "-n", names.MODELS_NAMESPACE, STREAM_MODEL, "-o", "json")
+    return json.loads(found)["status"].get("readyReplicas", 0)
+
+
+@contextlib.contextmanager
 def asked(site, messages):
-    secret = json.loads(site.kubectl("-n", "slipway-models", "get", "secret", "kafka-admin", "-o", "json"))
-    properties = base64.b64decode(secret["data"]["client.properties"]).decode()
-    brokers = "kafka.slipway-platform.svc.cluster.local:9092"
-    said = json.dumps({"properties": properties, "brokers": brokers, "messages": messages})
-    encoded = base64.b64encode(said.encode()).decode()
-    command = ("-n", "slipway-models", "exec", f"deploy/{MODEL}", "--", "python", "-c", ASK, encoded)
-    return json.loads(site.kubectl(*command))
+    """Sends messages from a pod made as the workers are; gives what reads answers and dead letters, all of them."""
+    place = ("-n", names.MODELS_NAMESPACE)
+    secret = json.loads(site.kubectl(*place, "get", "secret", "kafka-admin", "-o", "json"))
+    said = {
+        "properties": base64.b64decode(secret["data"]["client.properties"]).decode(),
+        "brokers": "kafka.slipway-platform.svc.cluster.local:9092",
+        "messages": messages,
+    }
+    encoded = base64.b64encode(json.dumps(said).encode()).decode()
+    worker = json.loads(site.kubectl(*place, "get", "deployment", STREAM_MODEL, "-o", "json"))["spec"]["template"]
+    [container] = worker["spec"]["containers"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        del container[probe]
+    labels = {name: value for name, value in worker["metadata"]["labels"].items() if "kafka" in name}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "asker", "labels": labels},
+        "spec": {
+            **worker["spec"],
+            "restartPolicy": "Never",
+            "containers": [{**container, "command": ["python", "-c", ASK, encoded]}],
+        },
+    }
+    site.kubectl(*place, "create", "-f", "-", stdin=json.dumps(pod))
+
+    def answered():
+        wait = ["wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=240s", "pod/asker"]
+        site.kubectl(*place, *wait, timeout=260)
+        return json.loads(site.kubectl(*place, "logs", "asker").splitlines()[-1])
+
+    try:
+        yield answered
+    finally:
+        site.kubectl(*place, "delete", "pod", "asker", "--wait=true")

@@ -8,8 +8,17 @@ import pytest
 
 from tests.cluster.conftest import machine
 from tests.e2e.conftest import CLUSTER
+from tests.e2e.everything import take_away
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+
+
+def test_what_is_switched_off_takes_its_kinds_with_it(everything):
+    everything.edit(take_away)
+    everything.pulumi("up", "--yes", "--skip-preview")
+    kinds = everything.kubectl("get", "customresourcedefinitions", "-o", "name")
+    assert "serving.kserve.io" not in kinds
+    everything.pulumi("preview", "--expect-no-changes")
 
 
 def test_destroy_leaves_the_cluster_empty_and_down_leaves_nothing(site):

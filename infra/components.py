@@ -32,8 +32,7 @@ class ModelArgs(TypedDict):
     """What a model is declared from."""
 
     environment: dict[str, Any]
-    """The environment, as a stack file has it below `slipway:`, without models: `platform` of kind `reference`,
-    `images`, and where they matter `addons`, `topics`, `registry`, `production`, `evidence`, `checklist`."""
+    """The environment, in a stack file's words: `platform` (a reference), `images`, `topics` and what else matters."""
 
     model: dict[str, Any]
     """The model, as a stack file has it below `slipway:models.<name>`, without `kind`."""

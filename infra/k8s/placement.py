@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from infra.config.accelerators import Placement
     from infra.config.workload import ResourcesConfig
     from infra.k8s.manifest import Manifest
+    from infra.k8s.workloads import Labels
+
+SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+"""Failure domains that replicas are spread over, as far as there are several."""
 
 
 def resources(limits: ResourcesConfig) -> Manifest:
@@ -29,3 +33,19 @@ def nodes(placement: Placement | None) -> Manifest:
         "nodeSelector": dict(placement.node_selector),
         "tolerations": [dict(each) for each in placement.tolerations],
     }
+
+
+def spread(labels: Labels) -> Manifest:
+    """Fields of a pod's spec: away from the others that have these labels."""
+    constraints = [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": dict(labels)},
+            # Only pods of one revision are compared, or a rollout would count the pods it replaces.
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for key in SPREAD_OVER
+    ]
+    return {"topologySpreadConstraints": constraints}

@@ -6,11 +6,11 @@ Plain values: a stack exports them, and another one that reads them has the same
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 
+from infra.k8s.manifest import provider_version as kubernetes_provider_version
 from infra.outputs import (
     Bucket,
     Exposure,
@@ -26,6 +26,7 @@ from infra.platforms.aws.access import AwsAccess
 from infra.platforms.aws.gateway import NODE_PORT
 from infra.platforms.aws.kafka import IAM_PORT
 from infra.platforms.aws.network import blocks
+from infra.platforms.aws.resource import provider_version as aws_provider_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,14 +100,14 @@ def aws_provider(
         "allowedAccountIds": pulumi.Output.json_dumps([account]),
         "defaultTags": pulumi.Output.json_dumps({"tags": tags}),
     }
-    return pulumi.ProviderResource("aws", name, inputs, pulumi.ResourceOptions(version=version("pulumi-aws")))
+    return pulumi.ProviderResource("aws", name, inputs, pulumi.ResourceOptions(version=aws_provider_version()))
 
 
 def kubernetes_provider(
     kubeconfig: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None, name: str = "eks"
 ) -> pulumi.ProviderResource:
     """Kubernetes in that cluster, whatever kubeconfig the machine has."""
-    pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
+    pinned = pulumi.ResourceOptions(version=kubernetes_provider_version())
     options = pulumi.ResourceOptions.merge(opts, pinned)
     return pulumi.ProviderResource("kubernetes", name, {"kubeconfig": kubeconfig}, options)
 

@@ -14,8 +14,6 @@ from infra.k8s.quantities import cores
 from services.contract import GRPC_PORT, HTTP_PORT, MODEL_MOUNT, Env, Route
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pulumi
 
     from infra.config.models import RealtimeModelConfig, ReleaseConfig
@@ -111,7 +109,7 @@ def pod(spec: ReleaseSpec, account: pulumi.Input[str]) -> workloads.Pod:
         service_account=account,
         grace_seconds=ROUTE_SECONDS + DRAIN_SECONDS,
         extra={
-            "topologySpreadConstraints": [_spread(spec.labels, key) for key in SPREAD_OVER],
+            **placement.spread(spec.labels),
             **placement.nodes(spec.config.resources.placement),
         },
     )
@@ -168,21 +166,6 @@ def network_policy(
         ingress.append(network.flow("from", siblings, [HTTP_PORT]))
         egress.append(network.flow("to", siblings, [HTTP_PORT]))
     return network.allow(model, namespace, model_labels(model), ingress=ingress, egress=egress)
-
-
-SPREAD_OVER = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
-"""Failure domains that replicas are spread over, as far as there are several."""
-
-
-def _spread(labels: Mapping[str, str], key: str) -> Manifest:
-    return {
-        "maxSkew": 1,
-        "topologyKey": key,
-        "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": dict(labels)},
-        # Only pods of one revision are compared, or a rollout would count the pods it replaces.
-        "matchLabelKeys": ["pod-template-hash"],
-    }
 
 
 def _container(spec: ReleaseSpec) -> Manifest:

@@ -204,7 +204,7 @@ def _pod(spec: WorkerSpec, account: pulumi.Input[str]) -> workloads.Pod:
         volumes=volumes,
         service_account=account,
         grace_seconds=GRACE_SECONDS,
-        extra=placement.nodes(spec.config.resources.placement),
+        extra={**placement.spread(spec.selector), **placement.nodes(spec.config.resources.placement)},
     )
 
 

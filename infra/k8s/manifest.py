@@ -6,6 +6,7 @@ They decide; `declare` declares.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,6 +24,12 @@ SECRET_FIELDS = ("data", "stringData")
 """Of a Secret: encrypted in the state, whatever they are made of."""
 
 
+@cache
+def provider_version() -> str:
+    """Of the Kubernetes provider, as its SDK is installed; kept, for every resource asks and each answer takes 2 ms."""
+    return version("pulumi-kubernetes")
+
+
 class ProviderResource(pulumi.CustomResource):
     """Anything that the Kubernetes provider makes, from plain data.
 
@@ -30,7 +37,7 @@ class ProviderResource(pulumi.CustomResource):
     """
 
     def __init__(self, token: str, name: str, fields: Manifest, opts: pulumi.ResourceOptions) -> None:
-        pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
+        pinned = pulumi.ResourceOptions(version=provider_version())
         super().__init__(f"kubernetes:{token}", name, fields, pulumi.ResourceOptions.merge(opts, pinned))
 
 

@@ -6,11 +6,11 @@ Plain values: a stack exports them, and another one that reads them has the same
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 
+from infra.k8s.manifest import provider_version as kubernetes_provider_version
 from infra.outputs import (
     Bucket,
     Exposure,
@@ -26,9 +26,10 @@ from infra.platforms.aws.access import AwsAccess
 from infra.platforms.aws.gateway import NODE_PORT
 from infra.platforms.aws.kafka import IAM_PORT
 from infra.platforms.aws.network import blocks
+from infra.platforms.aws.resource import provider_version as aws_provider_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from infra.access import BucketRole
     from infra.config.aws import AwsPlatformConfig
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 OFFERS = ("url", "internal", "brokers", "gpus")
 """What previews have to know of a platform before they can ask: a configuration that refers to it says it, too."""
+
+
+OPTIONAL = frozenset({"boundary", "gpus_namespace", "kafka"})
+"""Facts that may be None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +81,13 @@ class Facts:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
-    def read(cls, value: Callable[[str], pulumi.Output[Any]]) -> Facts:
-        """What another stack has exported, by name."""
-        return cls(**{each.name: value(each.name) for each in fields(cls)})
+    def read(cls, exported: pulumi.Output[dict[str, Any]]) -> Facts:
+        """What another stack has exported. The engine leaves out what is None; anything else that is missing raises."""
+
+        def fact(name: str) -> pulumi.Output[Any]:
+            return exported.apply(lambda it: it.get(name) if name in OPTIONAL else it[name])
+
+        return cls(**{each.name: fact(each.name) for each in fields(cls)})
 
 
 def aws_provider(
@@ -91,14 +100,14 @@ def aws_provider(
         "allowedAccountIds": pulumi.Output.json_dumps([account]),
         "defaultTags": pulumi.Output.json_dumps({"tags": tags}),
     }
-    return pulumi.ProviderResource("aws", name, inputs, pulumi.ResourceOptions(version=version("pulumi-aws")))
+    return pulumi.ProviderResource("aws", name, inputs, pulumi.ResourceOptions(version=aws_provider_version()))
 
 
 def kubernetes_provider(
     kubeconfig: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None, name: str = "eks"
 ) -> pulumi.ProviderResource:
     """Kubernetes in that cluster, whatever kubeconfig the machine has."""
-    pinned = pulumi.ResourceOptions(version=version("pulumi-kubernetes"))
+    pinned = pulumi.ResourceOptions(version=kubernetes_provider_version())
     options = pulumi.ResourceOptions.merge(opts, pinned)
     return pulumi.ProviderResource("kubernetes", name, {"kubeconfig": kubeconfig}, options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,6 +17,12 @@ Inputs: TypeAlias = dict[str, Any]
 """Inputs of a resource as the provider's schema spells them: camelCase, values that may be Outputs."""
 
 
+@cache
+def provider_version() -> str:
+    """Of the AWS provider, as its SDK is installed; kept, for every resource asks and each answer takes 2 ms."""
+    return version("pulumi-aws")
+
+
 class AwsResource(pulumi.CustomResource):
     """Anything that the AWS provider makes, from plain data.
 
@@ -26,7 +33,7 @@ class AwsResource(pulumi.CustomResource):
     def __init__(
         self, token: str, name: str, inputs: Inputs, opts: pulumi.ResourceOptions, outputs: Sequence[str] = ()
     ) -> None:
-        pinned = pulumi.ResourceOptions(version=version("pulumi-aws"))
+        pinned = pulumi.ResourceOptions(version=provider_version())
         known = {**dict.fromkeys(outputs), **inputs}
         super().__init__(f"aws:{token}", name, known, pulumi.ResourceOptions.merge(opts, pinned))
 

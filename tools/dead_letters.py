@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -49,7 +49,7 @@ class Replayed:
     """By class of error: not asked for, or without the original bytes."""
 
 
-def replay(client: Mapping[str, str], asked: Replay, say: Callable[[str], None]) -> Replayed:
+def replay(client: Mapping[str, Any], asked: Replay, say: Callable[[str], None]) -> Replayed:
     """Send them back. Raises `StepError`; what was committed by then is sent, the rest is not."""
     consumer = Consumer(
         {**client, "group.id": asked.group, "enable.auto.commit": False, "isolation.level": "read_committed",

@@ -55,6 +55,7 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
         config=config.addons.monitoring,
         image=config.images["prometheus"],
         objectives=[_objective(name, model.slo) for name, model in config.models.items() if model.kind == "realtime"],
+        streams=[name for name, model in config.models.items() if model.kind == "stream" and model.scaling.min > 0],
         namespaces=platform.namespaces,
         gateway=gateway,
         gpu_metrics=platform.gpu_metrics,

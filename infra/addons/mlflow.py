@@ -124,7 +124,11 @@ def server_manifest(args: MlflowServerArgs, account: pulumi.Input[str], granted:
         "mlflow",
         args.image,
         workloads.resources(cpu="100m", cpu_limit="2", memory=args.config.memory),
-        {"scratch": workloads.SCRATCH, **({"database": "/database"} if platform.mlflow_database.claim else {})},
+        {
+            "scratch": workloads.SCRATCH,
+            **({"database": "/database"} if platform.mlflow_database.claim else {}),
+            **granted.mounts,
+        },
         command=["mlflow", "server"],
         args=[
             "--host=0.0.0.0",
@@ -143,7 +147,11 @@ def server_manifest(args: MlflowServerArgs, account: pulumi.Input[str], granted:
     pod = workloads.Pod(
         labels={**LABELS, **granted.labels},
         containers=[container],
-        volumes={"scratch": {"emptyDir": {"sizeLimit": "4Gi"}}, **database_volume(platform.mlflow_database)},
+        volumes={
+            "scratch": {"emptyDir": {"sizeLimit": "4Gi"}},
+            **database_volume(platform.mlflow_database),
+            **granted.volumes,
+        },
         service_account=account,
     )
     return workloads.singleton(names.MLFLOW, platform.namespaces.platform, pod, selector=LABELS)

@@ -48,7 +48,9 @@ class PrometheusArgs:
     config: MonitoringConfig
     image: str
     objectives: Sequence[Objective]
-    """What each model promises, for the alerts."""
+    """What each realtime model promises, for the alerts."""
+    streams: Sequence[str]
+    """Names of the stream models that always have a worker, likewise."""
     namespaces: Namespaces
     gateway: Gateway
     gpu_metrics: GpuMetrics | None = None
@@ -119,7 +121,7 @@ def config_files(args: PrometheusArgs) -> dict[str, str]:
     gpus = None if args.gpu_metrics is None else (names.GPUS_NAMESPACE, args.gpu_metrics.port)
     return {
         "prometheus.yml": yaml.safe_dump(prometheus_config(args.config.scrape_seconds, gpus), sort_keys=False),
-        "rules.yml": yaml.safe_dump(rule_file(args.objectives), sort_keys=False, width=110),
+        "rules.yml": yaml.safe_dump(rule_file(args.objectives, args.streams), sort_keys=False, width=110),
     }
 
 

@@ -63,6 +63,8 @@ def _scaling(model: StreamModelConfig, config: StackConfig) -> Iterator[Refused]
             "scaling.max", scaling.max, "workers follow their lag by the keda add-on",
             f"set {PROJECT}:addons.keda.enabled, or drop max",
         )  # fmt: skip
+    if scaling.min == 0 and not scaling.automatic:
+        yield Refused("scaling.min", 0, "nobody would answer", "set `max` above it, or 1")
     topic = config.topics.get(model.input)
     most = max(scaling.max or 0, scaling.min)
     if topic is not None and most > topic.partitions:

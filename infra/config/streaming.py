@@ -46,8 +46,8 @@ class TopicConfig(ConfigModel):
 class LagScalingConfig(ConfigModel):
     """How many workers a stream has."""
 
-    min: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Workers that always run."""
+    min: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Workers that always run. With 0 a message brings the first one, and the last goes when all is answered."""
 
     max: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Workers at most; more than the input has partitions would idle. Without it there are always `min`."""

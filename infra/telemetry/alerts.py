@@ -44,6 +44,15 @@ DRIFT_ROWS = 500
 
 SHED_SHARE = 0.01
 
+CATCH_UP_SECONDS = 600
+"""Of a stream, at the pace of its last minutes: beyond it the workers are too few."""
+
+DEAD_SHARE = 0.01
+"""Of a stream's messages; a few are somebody's mistake, this many are the producer's or the model's."""
+
+ABORTED_SHARE = 0.1
+"""Of a stream's transactions; a rebalance costs one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -84,13 +93,16 @@ ANSWERED = "slipway:answered:rate5m"
 SLOW = "slipway:slow:rate5m"
 
 
-def rule_file(objectives: Iterable[Objective]) -> dict[str, Any]:
-    """Prometheus' rule file for the models."""
+def rule_file(objectives: Iterable[Objective], streams: Iterable[str] = ()) -> dict[str, Any]:
+    """Prometheus' rule file for realtime models with what they promise, and for streams that always have a worker."""
     models = sorted(objectives, key=lambda it: it.model)
-    records = [*_traffic(), *(record for each in models for record in _slow(each))]
-    alerts = [alert for each in models for alert in model_alerts(each)]
-    groups = [{"name": "slipway-records", "rules": records}, {"name": "slipway-releases", "rules": release_alerts()}]
-    return {"groups": [*groups, {"name": "slipway-models", "rules": alerts}] if alerts else groups}
+    groups = {
+        "records": [*_traffic(), *(record for each in models for record in _slow(each))],
+        "releases": release_alerts(),
+        "models": [alert for each in models for alert in model_alerts(each)],
+        "streams": [*stream_alerts(), *map(_missing, sorted(streams))],
+    }
+    return {"groups": [{"name": f"slipway-{name}", "rules": rules} for name, rules in groups.items() if rules]}
 
 
 def model_alerts(objective: Objective) -> list[dict[str, Any]]:
@@ -108,7 +120,7 @@ def model_alerts(objective: Objective) -> list[dict[str, Any]]:
     rows = f"increase({Metric.SCORES}_count{of}[1h])"
     return [
         *found,
-        _alert("ModelMissing", f'absent(up{{job="{MODELS_JOB}",model="{model}"}})', "5m", "page", model=model),
+        _missing(model),
         _alert(
             "ScoreDrift", f"{shifted(model, '1h', '1d')} > {DRIFT} and sum({rows}) > {DRIFT_ROWS}", "15m", "ticket",
             model=model,
@@ -133,6 +145,26 @@ def release_alerts() -> list[dict[str, Any]]:
             "ticket",
         ),
     ]  # fmt: skip
+
+
+def stream_alerts() -> list[dict[str, Any]]:
+    """Alerts on every stream alike."""
+    lag = f"sum by (model) ({Metric.STREAM_LAG})"
+    done = f"sum by (model) (rate({Metric.STREAM_MESSAGES}[5m]))"
+    dead = f"sum by (model) (rate({Metric.STREAM_DEAD_LETTERS}[15m]))"
+    messages = f"sum by (model) (rate({Metric.STREAM_MESSAGES}[15m]))"
+    commits = f"sum by (model) (rate({Metric.STREAM_COMMITS}[15m]))"
+    aborts = f'sum by (model) (rate({Metric.STREAM_COMMITS}{{result="aborted"}}[15m]))'
+    return [
+        _alert("StreamStalled", f"{lag} > 0 and {done} == 0", "5m", "page"),
+        _alert("StreamBehind", f"{lag} / ({done} > 0) > {CATCH_UP_SECONDS}", "10m", "ticket"),
+        _alert("DeadLetters", f"{dead} / ({messages} > 0) > {DEAD_SHARE}", "5m", "ticket"),
+        _alert("StreamAborts", f"{aborts} / ({commits} > 0) > {ABORTED_SHARE}", "15m", "ticket"),
+    ]
+
+
+def _missing(model: str) -> dict[str, Any]:
+    return _alert("ModelMissing", f'absent(up{{job="{MODELS_JOB}",model="{model}"}})', "5m", "page", model=model)
 
 
 def _traffic() -> list[dict[str, str]]:

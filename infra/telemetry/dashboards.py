@@ -1,4 +1,4 @@
-"""Grafana's dashboards: one for the environment, one for the releases of a realtime model."""
+"""Grafana's dashboards: one for the environment, one for the releases of a realtime model, one for streams."""
 
 from __future__ import annotations
 
@@ -142,6 +142,45 @@ REALTIME = (
 )
 
 
+STREAMS = (
+    Panel(
+        title="Messages",
+        unit="short",
+        targets=((rate(Metric.STREAM_MESSAGES, "model, result"), "{{model}} {{result}}"),),
+        description="A second, in committed transactions.",
+    ),
+    Panel(
+        title="Lag",
+        unit="short",
+        targets=((f"sum by (model, partition) ({Metric.STREAM_LAG}{OF})", "{{model}} {{partition}}"),),
+        description="Messages without an answer, by partition.",
+    ),
+    Panel(
+        title="Delay",
+        unit="s",
+        targets=tuple(
+            (quantile(share, Metric.STREAM_DELAY, "model"), f"p{share * 100:g} {{{{model}}}}") for share in (0.5, 0.99)
+        ),
+        description="Age of a transaction's oldest message when it is committed.",
+    ),
+    Panel(
+        title="Commit time, p99",
+        unit="s",
+        targets=((quantile(0.99, Metric.STREAM_COMMIT_SECONDS, "model"), "{{model}}"),),
+    ),
+    Panel(
+        title="Transactions",
+        unit="short",
+        targets=((rate(Metric.STREAM_COMMITS, "model, result"), "{{model}} {{result}}"),),
+    ),
+    Panel(
+        title="Dead letters",
+        unit="short",
+        targets=((rate(Metric.STREAM_DEAD_LETTERS, "model, error"), "{{model}} {{error}}"),),
+    ),
+)
+
+
 def dashboards() -> dict[str, dict[str, Any]]:
     """Each dashboard by the name of its file."""
     choices = [
@@ -151,6 +190,7 @@ def dashboards() -> dict[str, dict[str, Any]]:
     return {
         "overview": _dashboard("slipway-overview", "Slipway: overview", OVERVIEW, []),
         "realtime": _dashboard("slipway-realtime", "Slipway: releases", REALTIME, choices),
+        "streams": _dashboard("slipway-streams", "Slipway: streams", STREAMS, choices),
     }
 
 

@@ -62,6 +62,32 @@ TEXTS = {
         "1. Raise `scaling.max` (or `scaling.min` where it does not scale by itself) and run `pulumi up`.\n"
         "2. Until then: callers get 429 with Retry-After; what must be answered goes first by its deadline.",
     ),
+    "StreamStalled": (
+        f"{MODEL}: {{{{ $value }}}} messages wait and none is answered",
+        "1. `slipway stream lag <model>`: does it fall? Then a worker has just come back.\n"
+        "2. `kubectl -n slipway-models logs -l slipway.dev/model=<model> --tail=50`: the last line of a worker that "
+        "ended says why: broker, credentials, artifact.\n"
+        "3. Workers run and say nothing: the broker, `kubectl -n slipway-platform get pods`.",
+    ),
+    "StreamBehind": (
+        f"{MODEL}: at its pace it has caught up in {VALUE} s only",
+        "1. Dashboard `Slipway: streams`: more messages than usual, or fewer answers? Fewer: compare batch times with "
+        "those of the day before.\n"
+        "2. Raise `scaling.max` where it scales by lag, or `scaling.min`; there are never more workers at work than "
+        "the input has partitions.",
+    ),
+    "DeadLetters": (
+        f"{MODEL}: a share of {VALUE} of the messages cannot be scored",
+        "1. Dashboard `Slipway: streams`, dead letters by error: MissingFeature and InvalidValue are the producer's, "
+        "PredictionFailed is the model's.\n"
+        "2. Mended? `slipway stream replay <model>` sends them back, each once.",
+    ),
+    "StreamAborts": (
+        f"{MODEL}: a share of {VALUE} of the transactions is given up and read again",
+        "1. `kubectl -n slipway-models logs -l slipway.dev/model=<model> | grep 'given up'` names the cause.\n"
+        "2. Rebalances: pods that come and go; `kubectl -n slipway-models get pods -l slipway.dev/model=<model>`.\n"
+        "3. Time-outs: the broker is slow; look at its disk first.",
+    ),
     "ShadowDisagreement": (
         f"{RELEASE}: a share of {VALUE} of the rows is answered differently by its shadow",
         "1. The logs of the release sample the rows that differ: `kubectl -n slipway-models logs … | grep shadow`.\n"

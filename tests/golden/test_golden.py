@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.golden.rendering import declared, deployed, kept, rendered, stacks
+from tests.infra.aws.sdk import problems
 
 REWRITE = "run `python -m tests.golden.rewrite` and read the diff"
 
@@ -49,3 +50,8 @@ def test_a_preview_declares_what_an_update_does(stack):
 def test_production_is_large_enough_to_measure_previews_with():
     assert sum(len(deployed(stack).resources) for stack in ("prod-platform", "prod")) >= 250
     assert len(deployed("prod-platform").resources) >= 150
+
+
+def test_aws_gets_nothing_that_its_sdk_does_not_know(stack):
+    declared_there = [each for each in deployed(stack).resources if each.type.startswith("aws:")]
+    assert [said for each in declared_there for said in problems(each.type, each.inputs)] == []

@@ -165,6 +165,7 @@ def test_workers_scale_by_the_lag_of_their_group_as_far_as_there_are_partitions(
         ),
         ({"scaling": {"min": 1, "max": 9}, "addons": KEDA}, "no more than cards has partitions, 6"),
         ({"scaling": {"min": 7}}, "models.fraud.scaling.min: 7 → no more than cards has partitions, 6"),
+        ({"scaling": {"min": 0}}, "models.fraud.scaling.min: 0 → nobody would answer → set `max` above it, or 1"),
         ({"scaling": {"min": 3, "max": 2}}, "models.fraud.scaling.max: 2 → at least scaling.min, 3"),
         ({"scaling": {"lag": 10}}, "models.fraud.scaling.lag: 10 → is how workers follow the load"),
         ({"topics": {**TOPICS, "cards": {"partitions": 6, "replication": 3}}}, "topics.cards.replication: 3"),

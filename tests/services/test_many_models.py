@@ -1,76 +1,17 @@
-"""A process with several models: lazy, evicted, loaded by hand, and swapped when an alias moves, on real parts."""
+"""A process with several models: lazy, evicted, loaded by hand, on real parts."""
 
 import asyncio
-import itertools
 import re
-import signal
-import warnings
 
 import httpx
 import pytest
-import torch
 import yaml
-from mlflow import MlflowClient
 
 from services.contract import Env, directory_digest
-from tools.registry import Registration, register_bundle
+from tests.services.scaling import body, scaling_bundle
 
 TOKEN = "a-token-of-the-tests"
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
-
-
-def scaling_bundle(directory, factor):
-    """A module that multiplies by a number: which version has answered shows in every answer."""
-
-    class Scale(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("factor", torch.tensor(float(factor)))
-            self.register_buffer("ballast", torch.zeros(10_000_000))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * self.factor
-
-    directory.mkdir(parents=True)
-    save(Scale(), directory)
-    tensor = {"datatype": "FP32", "shape": [-1, 2]}
-    config = {
-        "format": "slipway-bundle/1",
-        "name": "scale",
-        "inputs": [{"name": "x", **tensor}],
-        "outputs": [{"name": "y", **tensor}],
-    }
-    (directory / "config.yaml").write_text(yaml.safe_dump(config))
-    return directory
-
-
-def feature_bundle(directory, factor):
-    """The same of features, as a registry takes it: the sum of two times a number."""
-
-    class Scale(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("factor", torch.tensor(float(factor)))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.sum(dim=1) * self.factor
-
-    directory.mkdir()
-    save(Scale(), directory)
-    config = {"format": "slipway-bundle/1", "name": "scale", "required_features": ["a", "b"], "task": "regression"}
-    (directory / "config.yaml").write_text(yaml.safe_dump({**config, "outputs": "values"}))
-    (directory / "input_example.json").write_text('[{"a": 1, "b": 10}]')
-    return directory
-
-
-def save(module, directory):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated", category=FutureWarning)
-        torch.jit.script(module.eval()).save(str(directory / "model.pt"))
-
-
-def body(*values):
-    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": list(values)}]}
 
 
 def models_file(directory, *entries):
@@ -145,11 +86,9 @@ def test_a_model_that_cannot_be_loaded_says_why_and_when_it_is_tried_again(clien
     assert answer(client, "scale") == [2, 20], "its neighbours do not mind"
 
 
-def test_the_repository_extension_needs_its_token(client, service):
+def test_the_repository_extension_needs_its_token(client):
     assert client.post("/v2/repository/index").status_code == 401
     assert client.post("/v2/repository/index", headers={"authorization": "Bearer wrong"}).status_code == 401
-    with service.client() as without:
-        assert without.post("/v2/repository/index", headers=AUTHORIZED).status_code == 403
 
 
 def test_models_are_unloaded_and_loaded_by_hand(client):
@@ -194,54 +133,3 @@ def test_a_models_file_with_an_error_ends_the_process_with_its_place(serve, tmp_
     line = process.stderr.read_text()
     assert "SLIPWAY_MODELS_FILE" in line
     assert re.search(message, line), line
-
-
-def test_an_alias_that_moves_swaps_the_model_under_load_without_an_error_or_a_mixed_answer(
-    serve, mlflow_server, tmp_path
-):
-    versions = {}
-    for factor in (2, 3):
-        made = feature_bundle(tmp_path / str(factor), factor)
-        done = register_bundle(mlflow_server, Registration(name="swapped", bundle=made, metrics={}, parameters={}))
-        versions[factor] = done.uri.rpartition("/")[2]
-    registry = MlflowClient(mlflow_server)
-    registry.set_registered_model_alias("swapped", "live", versions[2])
-    running = serve(
-        {
-            Env.MODEL_NAME: "swapped",
-            Env.MODEL_URI: "models:/swapped@live",
-            Env.MLFLOW_TRACKING_URI: mlflow_server,
-            Env.REFRESH_SECONDS: 3600,
-        }
-    ).ready()
-    seen = []
-
-    async def load(caller, over, turned):
-        while not over.is_set():
-            found = await caller.post("/v2/models/swapped/infer", json=body(1, 10))
-            turned.set()
-            seen.append(
-                (found.status_code, found.json().get("model_version"), tuple(found.json()["outputs"][0]["data"]))
-            )
-
-    async def scenario():
-        over, turned = asyncio.Event(), asyncio.Event()
-        async with httpx.AsyncClient(base_url=running.url, timeout=30) as caller:
-            callers = [asyncio.create_task(load(caller, over, turned)) for _ in range(8)]
-            for factor in (3, 2, 3):
-                registry.set_registered_model_alias("swapped", "live", versions[factor])
-                running.signal(signal.SIGHUP)
-                wanted = versions[factor]
-                async with asyncio.timeout(60):
-                    while not seen or seen[-1][1] != wanted:
-                        turned.clear()
-                        await turned.wait()
-            over.set()
-            await asyncio.gather(*callers)
-
-    asyncio.run(scenario())
-    assert {(status, version, data) for status, version, data in seen} == {
-        (200, versions[2], (22,)),
-        (200, versions[3], (33,)),
-    }
-    assert sum(a[1] != b[1] for a, b in itertools.pairwise(seen)) >= 3, "it moved three times"

@@ -17,7 +17,8 @@ from services.inference.core.errors import FetchFailed
 from services.inference.core.schema import Feature, Kind, ModelInfo, ModelMetadata, Schema, TensorSpec
 from services.inference.core.shadow import WAITING_ROWS, Beside, Shadow, Tolerance, compare
 from services.inference.core.types import Request, Response, Rows
-from tests.services.test_many_models import answer, models_file, scaling_bundle
+from tests.services.scaling import scaling_bundle
+from tests.services.test_many_models import answer, models_file
 
 SCHEMA = Schema(tensors=(TensorSpec(name="x", datatype="FP32", shape=(-1, 1)),))
 

@@ -17,7 +17,8 @@ from tools.cluster import layout as names
 from tools.rollout import journal as journals
 from tools.rollout import run as rollouts
 from tools.rollout.journal import Journal
-from tools.rollout.stage import Stage, Target, weighted
+from tools.rollout.route import weighted
+from tools.rollout.stage import Stage, Target
 from tools.rollout.telemetry import Telemetry
 from tools.rollout.verdict import Bounds
 from tools.steps import StepError
@@ -106,7 +107,7 @@ def rollback(
                 "add them there again, or choose with `slipway rollout set`"
             )
         started = time.monotonic()
-        target.apply(before)
+        target.apply(before, at_once=True)
         _journal(target).unlink(missing_ok=True)
         print(f"{model}: {_shown(before)}, after {time.monotonic() - started:.1f} s")
 

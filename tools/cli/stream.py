@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from services.inference import msk
 from tools.steps import StepError
 
 app = typer.Typer(name="stream", help="Dead letters and lag of streams.", no_args_is_help=True)
@@ -15,10 +16,17 @@ Brokers = Annotated[str, typer.Option(help="Brokers to start from: host:port, se
 Properties = Annotated[
     Path | None, typer.Option(help="File of librdkafka's properties, key=value lines: users and passwords.")
 ]
+IamRegion = Annotated[
+    str | None, typer.Option(help="AWS region of an MSK cluster: sign in by IAM, as whose credentials there are.")
+]
 
 
-def client(brokers: str, properties: Path | None) -> dict[str, str]:
+def client(brokers: str, properties: Path | None, iam_region: str | None) -> dict[str, Any]:
     """What a client of the brokers is told. Raises `StepError`."""
+    if iam_region is not None:
+        if properties is not None:
+            raise StepError("--properties and --iam-region: both given → one says how to sign in → drop the other")
+        return {**msk.client(iam_region), "bootstrap.servers": brokers}
     try:
         lines = properties.read_text().splitlines() if properties else []
     except OSError as error:
@@ -35,6 +43,7 @@ def replay(
     topic: Annotated[str, typer.Argument(help="The topic with the dead letters.")],
     brokers: Brokers,
     properties: Properties = None,
+    iam_region: IamRegion = None,
     error: Annotated[
         list[str] | None, typer.Option(help="Only letters with this class of error; may be repeated.")
     ] = None,
@@ -52,7 +61,7 @@ def replay(
         limit=limit,
         dry_run=dry_run,
     )
-    found = dead_letters.replay(client(brokers, properties), asked, lambda line: print(line, flush=True))
+    found = dead_letters.replay(client(brokers, properties, iam_region), asked, lambda line: print(line, flush=True))
     would = "would go" if dry_run else "went"
     for source, count in sorted(found.sent.items()):
         print(f"{count} {would} back to {source}")
@@ -68,11 +77,14 @@ def lag(
     topic: Annotated[str, typer.Argument(help="The stream's input.")],
     brokers: Brokers,
     properties: Properties = None,
+    iam_region: IamRegion = None,
 ) -> None:
     """Messages of each partition that no commit has covered yet."""
     from confluent_kafka import Consumer, KafkaException, TopicPartition  # noqa: PLC0415
 
-    consumer = Consumer({**client(brokers, properties), "group.id": group, "isolation.level": "read_committed"})
+    consumer = Consumer(
+        {**client(brokers, properties, iam_region), "group.id": group, "isolation.level": "read_committed"}
+    )
     try:
         partitions = sorted(consumer.list_topics(topic, 10).topics[topic].partitions)
         total = 0

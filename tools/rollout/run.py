@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 class Stage(Protocol):
     """What a rollout is played on."""
 
-    def apply(self, traffic: dict[str, int]) -> None:
-        """Make this the traffic of file, state and cluster; returns when the cluster has taken it."""
+    def apply(self, traffic: dict[str, int], *, at_once: bool = False) -> None:
+        """Make this the traffic of file, state and cluster, of the cluster first where it has to be `at_once`; returns
+        when the cluster has taken it.
+        """
 
     def look(self, candidate: str, seconds: float) -> Verdict:
         """Judge what the candidate did in the last so many seconds."""
@@ -66,7 +68,7 @@ def run(journal: Journal, path: Path, stage: Stage, pace: Pace, tell: Callable[[
     """Play a rollout to its end, from where its journal is. The journal is gone when traffic is where it shall be."""
     while True:
         journals.write(path, journal)
-        stage.apply(journal.traffic())
+        stage.apply(journal.traffic(), at_once=bool(journal.reverting))
         if journal.reverting:
             tell(f"given up: {journal.reverting}; traffic is {_shown(journal.traffic())} again")
             break

@@ -15,6 +15,7 @@ from infra import names
 from tools import paths
 from tools.recovery import recover
 from tools.rollout import stack_file
+from tools.rollout.route import manager_of, releases_of, shifted, weighted, weights_of
 from tools.steps import StepError, Steps
 
 if TYPE_CHECKING:
@@ -45,16 +46,31 @@ class Target:
 
     def in_cluster(self) -> dict[str, int] | None:
         """Weights of the route in the cluster, None where there is no route."""
-        command = [
-            "kubectl", "get", "virtualservice", names.route(self.model), "--namespace", names.MODELS_NAMESPACE,
-            "--output", "json", "--ignore-not-found",
-        ]  # fmt: skip
+        route = self._route()
+        return None if route is None else weights_of(route, self.model)
+
+    def _route(self) -> dict[str, Any] | None:
+        """The route in the cluster."""
+        told = self._kubectl(
+            "get", "virtualservice", names.route(self.model), "--namespace", names.MODELS_NAMESPACE,
+            "--output", "json", "--ignore-not-found", "--show-managed-fields",
+        )  # fmt: skip
+        return json.loads(told) if told.strip() else None
+
+    def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         done = subprocess.run(
-            command, env={**os.environ, **self.found.variables}, capture_output=True, text=True, check=False
+            ["kubectl", *arguments],
+            env={**os.environ, **self.found.variables},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
-            raise StepError(f"the cluster does not answer: {done.stderr.strip()} → it has to run → `slipway up`")
-        return weights_of(json.loads(done.stdout), self.model) if done.stdout.strip() else None
+            raise StepError(
+                f"`kubectl {arguments[0]}`: {done.stderr.strip()} → the cluster has to answer → `slipway up`"
+            )
+        return done.stdout
 
     def in_state(self) -> dict[str, int] | None:
         """Weights of the route in Pulumi's state, None where it has none."""
@@ -71,20 +87,36 @@ class Target:
             path.write_text(edited)
             self.found.pulumi("preview", "--diff", "--config-file", str(path), stack=self.stack)
 
-    def apply(self, traffic: dict[str, int]) -> None:
-        """Write the file and update the stack. Where the update fails, the file says what became of the traffic: a
-        checklist that fails afterwards has not put it back.
+    def apply(self, traffic: dict[str, int], *, at_once: bool = False) -> None:
+        """Write the file and update the stack; `at_once` moves the traffic before that. Where the update fails, the
+        file says what became of the traffic: a checklist that fails afterwards has not put it back.
         """
-        recover(self.found, Steps(), self.stack)
         before = self.file.read_text()
         edited = stack_file.with_traffic(before, self.model, traffic, self.file.name)
         paths.write_whole(self.file, edited.encode())
         try:
+            if at_once:
+                self._shift(traffic)
+            recover(self.found, Steps(), self.stack)
             self.found.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs", stack=self.stack)
         except StepError:
             if self.in_cluster() != weighted(traffic):
                 paths.write_whole(self.file, before.encode())
             raise
+
+    def _shift(self, traffic: dict[str, int]) -> None:
+        """Move the traffic in the cluster alone. Left to the update where releases are not there yet, or the route is
+        not Pulumi's: it knows the order.
+        """
+        route = self._route()
+        if route is None or not traffic.keys() <= releases_of(route) or manager_of(route) is None:
+            return
+        sticky = self.settings().get("sticky") is not None
+        manifest = shifted(route, self.model, traffic, sticky=sticky)
+        self._kubectl(
+            "apply", "--server-side", f"--field-manager={manager_of(route)}", "--filename=-",
+            stdin=json.dumps(manifest),
+        )  # fmt: skip
 
     def previous(self) -> dict[str, int] | None:
         """The traffic before the last update that changed it, of the stack's history; None where there is none."""
@@ -96,20 +128,6 @@ class Target:
             if traffic and traffic != now and update.get("result") == "succeeded":
                 return traffic
         return None
-
-
-def weighted(traffic: dict[str, int]) -> dict[str, int]:
-    """Without releases that get nothing, by name."""
-    return {release: weight for release, weight in sorted(traffic.items()) if weight}
-
-
-def weights_of(route: dict[str, Any], model: str) -> dict[str, int]:
-    """Releases and their weights, of the last route of a VirtualService, the one without a header."""
-    found: dict[str, int] = {}
-    for entry in route["spec"]["http"][-1]["route"]:
-        release = entry["destination"]["host"].partition(".")[0].removeprefix(f"{model}-")
-        found[release] = found.get(release, 0) + int(entry.get("weight", 100))
-    return weighted(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +142,9 @@ class Stage:
     began: float
     """When the rollout began, by the monotonic clock: the live release is measured from a while before."""
 
-    def apply(self, traffic: dict[str, int]) -> None:
+    def apply(self, traffic: dict[str, int], *, at_once: bool = False) -> None:
         """File, state and cluster."""
-        self.target.apply(traffic)
+        self.target.apply(traffic, at_once=at_once)
 
     def look(self, candidate: str, seconds: float) -> Verdict:
         """Ask Prometheus for both releases, and judge."""

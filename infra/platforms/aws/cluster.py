@@ -79,7 +79,7 @@ class Cluster(pulumi.ComponentResource):
     name: pulumi.Output[str]
     security_group: pulumi.Output[str]
     kubeconfig: pulumi.Output[str]
-    ready: Sequence[pulumi.Resource]
+    ready: Sequence[AwsResource]
     """Pods run once these are there."""
 
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -167,9 +167,15 @@ class Cluster(pulumi.ComponentResource):
         )
 
     def _kubeconfig(self) -> pulumi.Output[str]:
-        """How Pulumi reaches the API server: as whoever runs it, by a token that lasts minutes. No secret is in it."""
+        """How Pulumi reaches the API server: as whoever runs it, by a token that lasts minutes. No secret is in it.
+
+        By way of what makes the cluster usable: nobody asks it before it lets them in and pods can run.
+        """
         told = pulumi.Output.all(
-            self.name, self.cluster.output("endpoint"), self.cluster.output("certificateAuthority")
+            self.name,
+            self.cluster.output("endpoint"),
+            self.cluster.output("certificateAuthority"),
+            *(each.id for each in self.ready),
         )
         return told.apply(lambda it: kubeconfig(it[0], it[1], it[2]["data"], self._scope.region))
 

@@ -29,7 +29,7 @@ from infra.platforms.aws.network import blocks
 from infra.platforms.aws.resource import provider_version as aws_provider_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from infra.access import BucketRole
     from infra.config.aws import AwsPlatformConfig
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 OFFERS = ("url", "internal", "brokers", "gpus")
 """What previews have to know of a platform before they can ask: a configuration that refers to it says it, too."""
+
+
+OPTIONAL = frozenset({"boundary", "gpus_namespace", "kafka"})
+"""Facts that may be None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +81,13 @@ class Facts:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
-    def read(cls, value: Callable[[str], pulumi.Output[Any]]) -> Facts:
-        """What another stack has exported, by name."""
-        return cls(**{each.name: value(each.name) for each in fields(cls)})
+    def read(cls, exported: pulumi.Output[dict[str, Any]]) -> Facts:
+        """What another stack has exported. The engine leaves out what is None; anything else that is missing raises."""
+
+        def fact(name: str) -> pulumi.Output[Any]:
+            return exported.apply(lambda it: it.get(name) if name in OPTIONAL else it[name])
+
+        return cls(**{each.name: fact(each.name) for each in fields(cls)})
 
 
 def aws_provider(

@@ -28,8 +28,7 @@ def referenced(config: ReferencePlatformConfig, user: str | None = None) -> Plat
     exported = stack.require_output(OUTPUT)
     # By way of the check: nothing uses a fact before the configuration was held to them.
     checked = exported.apply(lambda facts: agreeing(config, facts))
-    # What is None there is nothing here: the engine exports no nulls.
-    facts = Facts.read(lambda name: checked.apply(lambda it: it.get(name)))
+    facts = Facts.read(checked)
     providers = (
         aws_provider(facts.account, facts.region, facts.tags, f"{prefix}aws"),
         kubernetes_provider(facts.kubeconfig, name=f"{prefix}eks"),

@@ -43,9 +43,8 @@ def routes(model: str, config: RealtimeModelConfig) -> list[Manifest]:
         f'{{"error":"{model} has no such release","remedy":"drop the header {VERSION_HEADER} or name one of: '
         f'{", ".join(sorted(config.releases))}"}}',
     )
-    weighted = mesh.rewriting_route(
-        weighted_route(model), path, _destinations(model, config), mirror=_mirror(model, config)
-    )
+    by_weight = destinations(model, config.traffic, sticky=config.sticky is not None)
+    weighted = mesh.rewriting_route(weighted_route(model), path, by_weight, mirror=_mirror(model, config))
     return [*by_header, unknown, weighted]
 
 
@@ -54,9 +53,10 @@ def weighted_route(model: str) -> str:
     return f"traffic-{model}"
 
 
-def _destinations(model: str, config: RealtimeModelConfig) -> list[Manifest]:
-    weights = [(release, weight) for release, weight in sorted(config.traffic.items()) if weight > 0]
-    if config.sticky is not None and len(weights) == 1:
+def destinations(model: str, traffic: Mapping[str, int], *, sticky: bool) -> list[Manifest]:
+    """Releases by weight, where requests without a header go."""
+    weights = [(release, weight) for release, weight in sorted(traffic.items()) if weight > 0]
+    if sticky and len(weights) == 1:
         # The gateway makes a choice of what has two destinations only, and the sticky route must find one to change.
         ((release, weight),) = weights
         weights = [(release, weight - 1), (release, 1)]

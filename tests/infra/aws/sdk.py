@@ -13,8 +13,19 @@ ROOT = Path(str(find_spec("pulumi_aws").origin)).parent
 
 
 @cache
-def _classes(path: Path) -> dict[str, ast.ClassDef]:
-    return {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)}
+def _text(path: Path) -> str:
+    return path.read_text()
+
+
+@cache
+def _class(path: Path, name: str) -> ast.ClassDef | None:
+    """A class of a file. Cut out as text first: parsing all that EC2 has takes seconds."""
+    found = re.search(rf"^class {name}\b.*?(?=^\S|\Z)", _text(path), re.MULTILINE | re.DOTALL)
+    if found is None:
+        return None
+    [definition] = ast.parse(found.group()).body
+    assert isinstance(definition, ast.ClassDef)
+    return definition
 
 
 def _properties(definition: ast.ClassDef) -> dict[str, str]:
@@ -44,17 +55,15 @@ def _required(definition: ast.ClassDef) -> set[str]:
 @cache
 def _resource(token: str) -> tuple[Path, ast.ClassDef, ast.ClassDef]:
     """Folder, class of the inputs, class of the resource."""
-    module = token.split(":")[1].partition("/")[0]
+    module, name = token.split(":")[1].partition("/")[0], token.rpartition(":")[2]
     folder = ROOT / module
-    for path in folder.glob("*.py"):
-        if f"'{token}'" in path.read_text():
-            classes = _classes(path)
-            name = token.rpartition(":")[2]
-            inputs = next(
-                each for key, each in classes.items() if key.endswith(("Args", "InitArgs")) and not key.startswith("_")
-            )
-            return folder, inputs, classes[name]
-    raise AssertionError(f"{token}: the SDK has no such type")
+    path = folder / (re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower() + ".py")
+    if not path.exists() or f"'{token}'" not in _text(path):
+        raise AssertionError(f"{token}: the SDK has no such type")
+    inputs, resource = _class(path, f"{name}Args") or _class(path, f"{name}InitArgs"), _class(path, name)
+    assert inputs is not None
+    assert resource is not None
+    return folder, inputs, resource
 
 
 def problems(token: str, inputs: dict[str, Any]) -> list[str]:
@@ -78,7 +87,7 @@ def _problems(
     ]
     for name, value in given.items():
         nested = re.search(r"'?(\w+Args)'?[\]'\"]", known.get(name, ""))
-        definition = _classes(folder / "_inputs.py").get(nested.group(1)) if nested else None
+        definition = _class(folder / "_inputs.py", nested.group(1)) if nested else None
         for at, each in enumerate(value if isinstance(value, list) else [value]):
             if definition is not None and isinstance(each, dict):
                 found += _problems(folder, definition, each, f"{where}.{name}[{at}]")

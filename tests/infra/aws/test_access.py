@@ -126,23 +126,41 @@ def test_a_long_name_stays_unique():
     assert first != second
 
 
-def test_needs_of_two_kinds_are_all_met():
-    def program():
-        values = {
-            "prefix": "p", "account": "1", "region": "eu-central-1", "kafka": {"arn": f"{KAFKA}:cluster/p/1"},
-            "buckets": {"models": "m", "features": "f"}, "bucket_key": "k", "database": {"id": "db-1"},
-        }  # fmt: skip
-        facts = Facts.read(lambda name: pulumi.Output.from_input(values.get(name)))
-        needs = Needs(reads=[Place("features", "a/")], writes=[Place("models", "b/")], produces=["t"], database=True)
-        return access.statements(facts, needs)
+FACTS = {
+    **dict.fromkeys(
+        ("platform_namespace", "models_namespace", "cluster", "kubeconfig", "data_cidrs", "tags", "offers")
+    ),
+    "prefix": "p",
+    "account": "1",
+    "region": "eu-central-1",
+    "kafka": {"arn": f"{KAFKA}:cluster/p/1"},
+    "buckets": {"models": "m", "features": "f"},
+    "bucket_key": "k",
+    "database": {"id": "db-1"},
+}
 
-    said = record(program, preview=False).outputs
-    assert {action.partition(":")[0] for each in said for action in each["Action"]} == {
+
+def said_of(facts, needs):
+    def program():
+        return access.statements(Facts.read(pulumi.Output.from_input(facts)), needs)
+
+    return record(program, preview=False).outputs
+
+
+def test_needs_of_several_kinds_are_all_met():
+    needs = Needs(reads=[Place("features", "a/")], writes=[Place("models", "b/")], produces=["t"], database=True)
+    assert {action.partition(":")[0] for each in said_of(FACTS, needs) for action in each["Action"]} == {
         "s3",
         "kms",
         "kafka-cluster",
         "rds-db",
     }
+
+
+def test_a_fact_that_the_other_stack_does_not_export_is_missed_at_once():
+    lacking = {name: value for name, value in FACTS.items() if name != "bucket_key"}
+    with pytest.raises(KeyError, match="bucket_key"):
+        said_of(lacking, Needs(reads=[Place("features", "a/")]))
 
 
 def test_a_configuration_that_says_otherwise_than_the_platform_fails_with_what_is_there():

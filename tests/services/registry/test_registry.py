@@ -68,6 +68,7 @@ def run(*arguments):
     return CliRunner().invoke(app, arguments)
 
 
+@pytest.mark.slow
 def test_the_command_trains_registers_and_shows(mlflow_server, registered):
     trained = run("train-example", "--tracking-uri", mlflow_server, "-o", "json")
     assert trained.exit_code == 0, trained.output

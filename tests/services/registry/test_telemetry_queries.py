@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from infra.addons.istio import RELEASE_STATS
 from infra.telemetry import alerts, dashboards, queries, scraping
 from services.contract import HTTP_PORT, Env, Metric
 from tests.processes import Process
+from tests.services.prometheus import Prometheus, answers, free_port, panels, target
 from tools.toolchain import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -40,12 +40,6 @@ FILTERS = "type.googleapis.com/envoy.extensions.filters"
 
 WINDOW = "5m"
 """Longer than the test: everything that happens is within it."""
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
 
 
 def istio_tags() -> list:
@@ -149,70 +143,11 @@ def gateway(releases, tmp_path_factory):
     process.stop()
 
 
-def answers(url: str):
-    try:
-        return True if httpx.get(url, timeout=5).is_success else None
-    except httpx.TransportError:
-        return None
-
-
-class Prometheus(Process):
-    """A server of the test's own."""
-
-    url: str
-
-    def ask(self, query: str) -> list:
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=30).json()
-        assert answer["status"] == "success", f"{query}: {answer}"
-        return answer["data"]["result"]
-
-    def value(self, query: str) -> float | None:
-        result = self.ask(query)
-        return float(result[0]["value"][1]) if result else None
-
-    def selectors(self, query: str) -> set[str]:
-        """Every series that a query names, without windows and offsets."""
-        answer = httpx.get(f"{self.url}/api/v1/parse_query", params={"query": query}, timeout=30).json()
-        assert answer["status"] == "success", f"{query}: {answer}"
-        found = set()
-
-        def walk(node: object) -> None:
-            if isinstance(node, dict):
-                if node.get("type") in {"vectorSelector", "matrixSelector"}:
-                    matchers = (f"{it['name']}{it['type']}{json.dumps(it['value'])}" for it in node["matchers"])
-                    found.add("{" + ",".join(matchers) + "}")
-                for child in node.values():
-                    walk(child)
-            elif isinstance(node, list):
-                for child in node:
-                    walk(child)
-
-        walk(answer["data"])
-        return found
-
-
-def targets(service, release: str) -> dict:
-    """A pod as Kubernetes' service discovery describes it."""
-    return {
-        "targets": [service.url.removeprefix("http://")],
-        "labels": {
-            "__meta_kubernetes_namespace": names.MODELS_NAMESPACE,
-            "__meta_kubernetes_pod_name": f"{MODEL_NAME}-{release}-0",
-            "__meta_kubernetes_pod_phase": "Running",
-            "__meta_kubernetes_pod_container_port_number": str(HTTP_PORT),
-            "__meta_kubernetes_pod_label_slipway_dev_model": MODEL_NAME,
-            "__meta_kubernetes_pod_label_slipway_dev_release": release,
-        },
-    }
-
-
 @pytest.fixture(scope="module")
 def prometheus(releases, gateway, tmp_path_factory):
     """Prometheus as the program configures it, but for where the targets are and how often it evaluates."""
-    directory = tmp_path_factory.mktemp("prometheus")
-    config = scraping.prometheus_config(scrape_seconds=1)
-    config["global"]["evaluation_interval"] = "1s"
-    other = targets(releases["v1"], "v1")
+    pods = {release: target(service.url, MODEL_NAME, release) for release, service in releases.items()}
+    other = target(releases["v1"].url, MODEL_NAME, "v1")
     other["labels"]["__meta_kubernetes_pod_container_port_number"] = "8081"
     gateway_labels = {
         "__meta_kubernetes_pod_container_port_number": str(scraping.GATEWAY_METRICS_PORT),
@@ -221,24 +156,11 @@ def prometheus(releases, gateway, tmp_path_factory):
     }
     found = {
         # The pod's second port is a target of the discovery too, and must be left out.
-        queries.MODELS_JOB: [*(targets(service, release) for release, service in releases.items()), other],
+        queries.MODELS_JOB: [*pods.values(), other],
         queries.GATEWAY_JOB: [{"targets": [f"127.0.0.1:{gateway.admin}"], "labels": gateway_labels}],
     }
-    for job in config["scrape_configs"]:
-        del job["kubernetes_sd_configs"]
-        job["static_configs"] = found[job["job_name"]]
     objective = alerts.Objective(model=MODEL_NAME, p99_ms=50)
-    (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    (directory / "rules.yml").write_text(yaml.safe_dump(alerts.rule_file([objective])))
-    port = free_port()
-    command = [
-        str(build.binary("prometheus")), f"--config.file={directory}/prometheus.yml", "--web.route-prefix=/",
-        f"--storage.tsdb.path={directory}/data", f"--web.listen-address=127.0.0.1:{port}",
-        f"--web.external-url=http://127.0.0.1:{port}{names.PROMETHEUS_PATH}",
-    ]  # fmt: skip
-    server = Prometheus(command, directory, dict(os.environ))
-    server.url = f"http://127.0.0.1:{port}"
-    server.until(lambda: answers(f"{server.url}/-/ready"), "Prometheus does not start")
+    server = Prometheus(tmp_path_factory.mktemp("prometheus"), found, alerts.rule_file([objective]))
     server.until(lambda: server.value("count(up == 1) == 3"), "Prometheus does not find its targets")
     yield server
     server.stop()
@@ -268,10 +190,6 @@ def asked(prometheus, gateway, golden, compared):
     return prometheus
 
 
-def missing(prometheus: Prometheus, query: str) -> list[str]:
-    return sorted(selector for selector in prometheus.selectors(query) if not prometheus.ask(selector))
-
-
 def verdicts() -> list[tuple[str, str]]:
     # Only what has failed is counted as failed: of the first release nothing has.
     asked_of = {"error ratio": "v2"}
@@ -283,26 +201,18 @@ def rules() -> list[tuple[str, str]]:
     return [(rule.get("alert") or rule["record"], rule["expr"]) for group in groups for rule in group["rules"]]
 
 
-def panels() -> list[tuple[str, str]]:
-    chosen = {"$model": ".*", "$release": ".*", "$__rate_interval": "30s"}
-    found = []
-    for name, dashboard in dashboards.dashboards().items():
-        for panel in dashboard["panels"]:
-            for target in panel["targets"]:
-                query = target["expr"]
-                for variable, value in chosen.items():
-                    query = query.replace(variable, value)
-                found.append((f"{name}: {panel['title']}", query))
-    return found
+def shown() -> list[tuple[str, str]]:
+    found = dashboards.dashboards()
+    return [it for name in ("overview", "realtime") for it in panels(found[name])]
 
 
 def adapter() -> list[tuple[str, str]]:
     return [(rule["name"]["as"], rule["seriesQuery"]) for rule in custom_metrics.RULES["rules"]]
 
 
-@pytest.mark.parametrize("source", [verdicts, rules, panels, adapter], ids=lambda it: it.__name__)
+@pytest.mark.parametrize("source", [verdicts, rules, shown, adapter], ids=lambda it: it.__name__)
 def test_every_query_finds_its_series(asked, source):
-    absent = {name: found for name, query in source() if (found := missing(asked, query))}
+    absent = {name: found for name, query in source() if (found := asked.missing(query))}
     assert not absent, "no such series, though the service was used in every way that makes them"
 
 
@@ -358,7 +268,7 @@ def test_only_releases_and_what_is_asked_for_is_kept_of_the_gateway(asked):
 
 def test_a_query_for_what_no_one_counts_is_found_out(asked):
     wrong = 'sum(rate(slipway_request_total{model="m"}[1m])) / sum(up)'
-    assert missing(asked, wrong) == ['{model="m",__name__="slipway_request_total"}']
+    assert asked.missing(wrong) == ['{model="m",__name__="slipway_request_total"}']
 
 
 def test_rules_are_accepted_and_loaded(asked):

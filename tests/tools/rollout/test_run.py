@@ -21,7 +21,7 @@ class Killed(BaseException):
 
 class Stage:
     def __init__(self, say=lambda percent, seconds: Outcome.PASS, die_at=None):
-        self.applied = []
+        self.applied, self.hurried = [], []
         self.now = 0.0
         self._say, self._die_at, self._did = say, die_at, 0
 
@@ -30,9 +30,10 @@ class Stage:
         if self._did == self._die_at:
             raise Killed
 
-    def apply(self, traffic):
+    def apply(self, traffic, *, at_once=False):
         self._step()
         self.applied.append(traffic)
+        self.hurried.append(at_once)
 
     def look(self, candidate, seconds):
         self._step()
@@ -77,6 +78,7 @@ def test_a_bad_candidate_is_taken_back_at_the_first_look_that_says_so(path):
     result = run(journal(), path, stage, PACE, lambda _: None)
     assert not result.completed
     assert stage.applied == [{"v1": 95, "v2": 5}, {"v1": 50, "v2": 50}, {"v1": 100}]
+    assert stage.hurried == [False, False, True], "back before the update, forward with it"
     assert stage.now == 15, "not when the step has baked"
     assert not path.exists()
     assert "given up at 50%: error rate: so it is" in report(result)

@@ -240,7 +240,7 @@ class S3Store:
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
             except ClientError as error:
-                if error.response["Error"]["Code"] == "NoSuchKey":
+                if error.response["Error"]["Code"] == _NO_SUCH_KEY:
                     return b"", ABSENT
                 raise
             return found["Body"].read(), found["ETag"]
@@ -273,9 +273,15 @@ class S3Store:
         path.unlink()
 
     def delete(self, key: str) -> None:
-        """Remove an object."""
+        """Remove an object; no matter whether another run has just done so, which some stores tell."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415
+
         with self._told():
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+            try:
+                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != _NO_SUCH_KEY:
+                    raise
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -309,4 +315,5 @@ class S3Store:
         return StoreUnavailable(told, "S3 takes the request", "try again later")
 
 
+_NO_SUCH_KEY = "NoSuchKey"
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _PRECONDITION_FAILED = 401, 403, 404, 409, 412

@@ -31,6 +31,10 @@ class StreamMetrics(Collector):
         self._seconds = Histograms(Metric.STREAM_COMMIT_SECONDS, "Time of a commit.", names, LATENCY_BOUNDS)
         self._delay = Histograms(Metric.STREAM_DELAY, "Age of a commit's oldest message.", names, DELAYS)
         self._lag: dict[int, int] = {}
+        # There from the start: a rate of what appears with its first count has missed it.
+        for counters, results in ((self._messages, ("predicted", "dead")), (self._commits, ("committed", "aborted"))):
+            for result in results:
+                counters.labels(*self._base, result)
         for family in (self._messages, self._dead, self._commits, self._seconds, self._delay, self):
             registry.register(family)
 

@@ -66,7 +66,7 @@ def test_messages_bring_workers_that_score_them_as_the_service_does_and_go_when_
 
 def test_edits_preview_exactly_their_effect(everything):
     kept = everything.stack_file.read_text()
-    everything.edit(lambda config: config["slipway:topics"]["cards"].update(partitions=1))
+    everything.edit(shrink)
     done = everything.pulumi("preview", check=False)
     assert done.returncode != 0
     assert "slipway:topics.cards.partitions: 1 → 2 there are" in done.stdout + done.stderr
@@ -74,6 +74,12 @@ def test_edits_preview_exactly_their_effect(everything):
     everything.edit(lambda config: config["slipway:models"][STREAM_MODEL].update(batchRows=64))
     assert everything.preview_steps() == {f"kubernetes:apps/v1:Deployment {STREAM_MODEL}": "update"}
     everything.stack_file.write_text(kept)
+
+
+def shrink(config):
+    """Fewer partitions, and no more workers than those could have."""
+    config["slipway:topics"]["cards"]["partitions"] = 1
+    config["slipway:models"][STREAM_MODEL]["scaling"] = {"min": 1}
 
 
 def workers(site):

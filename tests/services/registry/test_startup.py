@@ -203,6 +203,8 @@ def closed(service) -> bool:
         httpx.get(service.url + "/v2/health/live", timeout=5)
     except httpx.ConnectError:
         return True
+    except httpx.ReadError:
+        pass  # it was waiting at the port when that closed
     return False
 
 

@@ -198,7 +198,9 @@ def verdicts() -> list[tuple[str, str]]:
 
 def rules() -> list[tuple[str, str]]:
     groups = alerts.rule_file([alerts.Objective(model=MODEL_NAME, p99_ms=50)])["groups"]
-    return [(rule.get("alert") or rule["record"], rule["expr"]) for group in groups for rule in group["rules"]]
+    # Those about streams ask what a stream's worker tells: tests/services/stream.
+    asked = [rule for group in groups if group["name"] != "slipway-streams" for rule in group["rules"]]
+    return [(rule.get("alert") or rule["record"], rule["expr"]) for rule in asked]
 
 
 def shown() -> list[tuple[str, str]]:

@@ -38,6 +38,8 @@ BROKEN = 20
 
 FILTERS = "type.googleapis.com/envoy.extensions.filters"
 
+RULES = alerts.rule_file([alerts.Objective(model=MODEL_NAME, p99_ms=50)])
+
 WINDOW = "5m"
 """Longer than the test: everything that happens is within it."""
 
@@ -159,8 +161,7 @@ def prometheus(releases, gateway, tmp_path_factory):
         queries.MODELS_JOB: [*pods.values(), other],
         queries.GATEWAY_JOB: [{"targets": [f"127.0.0.1:{gateway.admin}"], "labels": gateway_labels}],
     }
-    objective = alerts.Objective(model=MODEL_NAME, p99_ms=50)
-    server = Prometheus(tmp_path_factory.mktemp("prometheus"), found, alerts.rule_file([objective]))
+    server = Prometheus(tmp_path_factory.mktemp("prometheus"), found, RULES)
     server.until(lambda: server.value("count(up == 1) == 3"), "Prometheus does not find its targets")
     yield server
     server.stop()
@@ -197,9 +198,8 @@ def verdicts() -> list[tuple[str, str]]:
 
 
 def rules() -> list[tuple[str, str]]:
-    groups = alerts.rule_file([alerts.Objective(model=MODEL_NAME, p99_ms=50)])["groups"]
     # Those about streams ask what a stream's worker tells: tests/services/stream.
-    asked = [rule for group in groups if group["name"] != "slipway-streams" for rule in group["rules"]]
+    asked = [rule for group in RULES["groups"] if group["name"] != "slipway-streams" for rule in group["rules"]]
     return [(rule.get("alert") or rule["record"], rule["expr"]) for rule in asked]
 
 
@@ -278,4 +278,4 @@ def test_rules_are_accepted_and_loaded(asked):
     unwell = {rule["name"]: rule["lastError"] for group in groups for rule in group["rules"] if rule["health"] != "ok"}
     assert not unwell
     loaded = [rule for group in groups for rule in group["rules"]]
-    assert len(loaded) == len(rules())
+    assert len(loaded) == sum(len(group["rules"]) for group in RULES["groups"])

@@ -172,8 +172,8 @@ class Kserve:
 class Keda:
     """A KEDA that takes ScaledObjects."""
 
-    kinds: Resource
-    """What brings its kinds."""
+    operator: Resource
+    """What its objects come after and go before: it takes off the finalizers that it puts on."""
     api: Output[str]
     """Name of its metrics API, known once it answers."""
     kafka_authentication: Output[str] | None = None

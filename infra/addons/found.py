@@ -44,7 +44,7 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         else None,
         kserve=Kserve(ready=(there,)) if addons.kserve.enabled else None,
         keda=Keda(
-            kinds=there,
+            operator=there,
             api=_known(names.KEDA),
             kafka_authentication=_known(names.KAFKA) if platform.kafka else None,
         )

@@ -98,7 +98,7 @@ def serve(config: StackConfig, platform: PlatformOutputs, mlflow: Mlflow, keda: 
         storage_image=config.images["inference"],
         namespaces=platform.namespaces,
         mlflow_url=mlflow.url,
-        after=keda.kinds if keda else None,
+        after=keda.operator if keda else None,
     )
     return KserveController(names.KSERVE, args, platform.within).kserve
 

@@ -68,21 +68,17 @@ class KedaScaler(pulumi.ComponentResource):
         namespace = isolated(names.KEDA_NAMESPACE, self._child)
         kinds = helm.release(f"{name}-kinds", f"{args.config.charts}/keda-crd", namespace, self._child, name="keda-crd")
         account = name_of(declare(name, workloads.service_account(names.KEDA, namespace, OPERATOR_LABELS), self._child))
-        rights = [
-            declare(f"{name}-{kind}", manifest, self._child)
-            for kind, manifest in rights_manifests(account, args.namespaces.models).items()
-        ]
+        ways = {**rights_manifests(account, args.namespaces.models), **policies(args, namespace)}
+        allowed = [declare(f"{name}-{kind}", manifest, self._child) for kind, manifest in ways.items()]
         certificate = ServingCertificate(name, hosts(), self._child)
         files = webhooks.tls_secret(name, namespace, certificate.certificate, certificate.key, certificate.ca)
         secret = name_of(declare(name, files, self._child))
-        for policy, manifest in policies(args, namespace).items():
-            declare(f"{name}-{policy}", manifest, self._child)
         granted = args.access.grant(names.KEDA, namespace, Needs(measures=args.lags), self._child)
         pods = Pods(
             args=args, namespace=namespace, account=account, secret=secret, certificate=certificate.certificate,
             labels=granted.labels,
         )  # fmt: skip
-        after = [kinds, *rights, *granted.after]
+        after = [kinds, *allowed, *granted.after]
         operator = self._served(names.KEDA_OPERATOR, pods.operator(), operator_service(namespace), after)
         metrics = webhooks.service(names.KEDA_METRICS_API, namespace, API_LABELS)
         answering = self._served(names.KEDA_METRICS_API, pods.metrics_api(), metrics, [operator])
@@ -91,16 +87,20 @@ class KedaScaler(pulumi.ComponentResource):
             webhooks.api_service(GROUP, VERSION, name_of(answering), namespace, certificate.ca),
             pulumi.ResourceOptions(parent=self, depends_on=[answering]),
         )
-        self.keda = Keda(kinds=kinds, api=name_of(api), kafka_authentication=self._kafka(args, namespace, kinds))
+        self.keda = Keda(
+            operator=operator, api=name_of(api), kafka_authentication=self._kafka(args, namespace, operator)
+        )
         self.register_outputs({"api": self.keda.api})
 
-    def _kafka(self, args: KedaArgs, namespace: pulumi.Input[str], kinds: pulumi.Resource) -> pulumi.Output[str] | None:
+    def _kafka(
+        self, args: KedaArgs, namespace: pulumi.Input[str], operator: pulumi.Resource
+    ) -> pulumi.Output[str] | None:
         """What ScaledObjects of streams refer to. The Secret is in this namespace, the only one where it reads any."""
         kafka = args.kafka
         if kafka is None:
             return None
         name = f"{names.KEDA}-{names.KAFKA}"
-        scaler, options = kafka.scaler, pulumi.ResourceOptions(parent=self, depends_on=[kinds])
+        scaler, options = kafka.scaler, pulumi.ResourceOptions(parent=self, depends_on=[operator])
         secret = None
         if scaler.secret:
             secret = name_of(declare(name, workloads.secret(name, namespace, scaler.secret), self._child))

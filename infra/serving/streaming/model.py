@@ -81,5 +81,5 @@ class StreamModel(pulumi.ComponentResource):
         keda = args.addons.keda
         if args.config.scaling.automatic and keda is not None:
             scaler = manifests.scaled_object(spec, name_of(running), keda.kafka_authentication)
-            declare(spec.name, scaler, pulumi.ResourceOptions(parent=self, depends_on=[running, keda.kinds]))
+            declare(spec.name, scaler, pulumi.ResourceOptions(parent=self, depends_on=[running, keda.operator]))
         self.register_outputs({"group": spec.group})

@@ -31,7 +31,7 @@ def add_everything(config: dict[str, Any], slow: str) -> None:
     models = config["slipway:models"]
     model = models["breast-cancer"]
     # Candidates that were there to fail are not asked for the checklist's answers.
-    model["releases"] = {"v1": model["releases"]["v1"], "gpu": ON_GPU}
+    model |= {"releases": {"v1": model["releases"]["v1"], "gpu": ON_GPU}, "traffic": {"v1": 100}}
     models[KSERVE_MODEL] = {
         "kind": "realtime",
         "runtime": "kserve",

@@ -36,6 +36,16 @@ def given(properties: Properties, key: str) -> bool:
     return any(each == key for each in properties)
 
 
+def by_type(judges: Mapping[str, Callable[[Properties], list[str]]]) -> Check:
+    """A check that asks each type's own judge."""
+
+    def check(resource_type: str, properties: Properties) -> list[str]:
+        judge = judges.get(resource_type)
+        return [] if judge is None else judge(properties)
+
+    return check
+
+
 def _nothing(_: str, __: Properties) -> list[str]:
     return []
 

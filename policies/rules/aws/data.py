@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.rules.rule import Properties, Rule, given
+from policies.rules.rule import Properties, Rule, by_type, given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,14 +81,9 @@ JUDGED: Mapping[str, Callable[[Properties], list[str]]] = {
 }
 
 
-def _encryption(resource_type: str, properties: Properties) -> list[str]:
-    judge = JUDGED.get(resource_type)
-    return [] if judge is None else judge(properties)
-
-
 ENCRYPTION = Rule(
     name="aws-encryption",
     description="What AWS keeps or carries is encrypted, with keys of the account's own wherever AWS takes one.",
     remedy="encrypt it, as infra.platforms.aws does by infra.platforms.aws.keys",
-    check=_encryption,
+    check=by_type(JUDGED),
 )

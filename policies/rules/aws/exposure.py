@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.rules.aws.documents import anyone, statements
-from policies.rules.rule import Properties, Rule, given
+from policies.rules.rule import Properties, Rule, by_type, given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,14 +78,9 @@ JUDGED: Mapping[str, Callable[[Properties], list[str]]] = {
 }
 
 
-def _public(resource_type: str, properties: Properties) -> list[str]:
-    judge = JUDGED.get(resource_type)
-    return [] if judge is None else judge(properties)
-
-
 PUBLIC_ACCESS = Rule(
     name="aws-public-access",
     description="No bucket, database, broker, queue, key or API server is reached by whoever comes by.",
     remedy="close it, or name the networks and principals that may",
-    check=_public,
+    check=by_type(JUDGED),
 )

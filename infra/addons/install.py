@@ -53,7 +53,7 @@ def closed_paths(config: StackConfig, *, internal: bool) -> list[str]:
     """What is for the environment's own network: it asks nobody who they are."""
     if internal:
         return []
-    return [names.PROMETHEUS_PATH, *([] if config.addons.mlflow.login else [names.MLFLOW_PATH])]
+    return [*([] if config.addons.mlflow.login else [names.MLFLOW_PATH]), names.PROMETHEUS_PATH]
 
 
 def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) -> Monitoring | None:

@@ -76,7 +76,7 @@ class Image:
 
 IMAGES: tuple[Image, ...] = (
     Image(name="object-store", binaries=("versitygw",), uses_base=False, estimate=5),
-    Image(name="istiod", binaries=("pilot-discovery",), uses_base=False, estimate=5),
+    Image(name="istiod", binaries=("pilot-discovery",), estimate=5),
     Image(
         name="istio-proxy",
         extra="mesh",
@@ -94,7 +94,7 @@ IMAGES: tuple[Image, ...] = (
         group=Group.MONITORING,
     ),
     Image(name="kserve", binaries=("kserve",), uses_base=False, estimate=5, group=Group.KSERVE),
-    Image(name="keda", binaries=("keda", "keda-adapter"), uses_base=False, estimate=5, group=Group.KEDA),
+    Image(name="keda", binaries=("keda", "keda-adapter"), estimate=5, group=Group.KEDA),
     Image(name="kafka", jars=True, estimate=60, group=Group.KAFKA),
     Image(
         name="inference",

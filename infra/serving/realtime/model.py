@@ -19,9 +19,10 @@ from infra.serving.realtime.release import ReleaseSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.access import Granted
     from infra.config.evidence import ChecklistConfig, EvidenceConfig
     from infra.config.models import RealtimeModelConfig
-    from infra.outputs import AddonOutputs, Namespaces
+    from infra.outputs import AddonOutputs, PlatformOutputs
     from infra.registry.reference import ResolvedModel
 
 
@@ -34,7 +35,9 @@ class RealtimeModelArgs:
     """What each release's reference stands for."""
     image: str | None
     """Image of the releases that name none of their own."""
-    namespaces: Namespaces
+    platform: PlatformOutputs
+    topics: pulumi.Resource | None
+    """Once this is there, so are the stack's topics and the rights to them; None where it has none."""
     addons: AddonOutputs
     gate: EvidenceConfig
     """What the releases have to show."""
@@ -75,9 +78,15 @@ class RealtimeModel(pulumi.ComponentResource):
         self.register_outputs({"endpoint": self.endpoint})
 
     def _release(self, release: str, policy: pulumi.Resource) -> list[pulumi.Resource]:
-        spec = self._spec(release)
+        needs = manifests.needs(self._args.config)
+        namespace = self._args.platform.namespaces.models
+        granted = self._args.platform.access.grant(names.workload(self._name, release), namespace, needs, self._child)
+        spec = self._spec(release, granted)
         account = workloads.service_account(spec.name, spec.namespace, spec.labels)
-        workload, deployment = self._workload(spec, name_of(declare(spec.name, account, self._child)), policy)
+        before = [policy, *granted.after]
+        if needs.produces and self._args.topics is not None:
+            before.append(self._args.topics)
+        workload, deployment = self._workload(spec, name_of(declare(spec.name, account, self._child)), before)
         # After the workload: the provider waits for a Service's endpoints, and without pods there are none.
         after = pulumi.ResourceOptions(parent=self, depends_on=[workload])
         service = declare(spec.name, manifests.service(spec), after)
@@ -95,13 +104,13 @@ class RealtimeModel(pulumi.ComponentResource):
         return declared
 
     def _workload(
-        self, spec: ReleaseSpec, account: pulumi.Input[str], policy: pulumi.Resource
+        self, spec: ReleaseSpec, account: pulumi.Input[str], before: list[pulumi.Resource]
     ) -> tuple[pulumi.CustomResource, str]:
         """What makes the release's pods, and the name of its Deployment."""
         within = f"{manifests.deadline_seconds(spec.settings)}s"
         options = pulumi.ResourceOptions(
             parent=self,
-            depends_on=[policy],
+            depends_on=before,
             custom_timeouts=pulumi.CustomTimeouts(create=within, update=within),
         )
         if spec.settings.runtime == "kserve":
@@ -121,7 +130,7 @@ class RealtimeModel(pulumi.ComponentResource):
             self._runtime = declare(self._name, kserve.serving_runtime(self._name, spec, pod), options)
         return self._runtime
 
-    def _spec(self, release: str) -> ReleaseSpec:
+    def _spec(self, release: str, granted: Granted) -> ReleaseSpec:
         config = self._args.config.releases[release]
         return ReleaseSpec(
             model=self._name,
@@ -130,22 +139,23 @@ class RealtimeModel(pulumi.ComponentResource):
             settings=self._args.config,
             resolved=self._args.resolved[release],
             image=config.image or str(self._args.image),
-            namespace=self._args.namespaces.models,
+            platform=self._args.platform,
             mlflow_url=self._args.addons.mlflow.url,
+            granted=granted,
         )
 
     def _network_policy(self) -> Manifest:
         args = self._args
-        registry = (args.namespaces.platform, args.addons.mlflow.port)
+        registry = (args.platform.namespaces.platform, args.addons.mlflow.port)
         return manifests.network_policy(
-            self._name, args.namespaces.models, args.addons.gateway.namespace, registry, args.config.shadow
+            self._name, args.platform.namespaces.models, args.addons.gateway.namespace, registry, args.config.shadow
         )
 
     def _route(self, ready: list[pulumi.Resource]) -> None:
         config = self._args.config
         manifest = routing.virtual_service(
             self._name,
-            self._args.namespaces.models,
+            self._args.platform.namespaces.models,
             self._args.addons.gateway.reference,
             routing.routes(self._name, config),
             manifests.model_labels(self._name),

@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 
 from bench import environments
 from bench.processes import BenchError
-from services.contract import Env
+from services.contract import BATCH_MODULE, Env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,12 +108,10 @@ def widen(bundle: Path, wide: Path) -> Path:
     return wide
 
 
-def job(place: Place, output: Path, passthrough: str | None = None) -> dict[str, float]:
+def job(place: Place, output: Path, settings: Mapping[str, str] | None = None) -> dict[str, float]:
     """The process as a pod runs it."""
-    given = {**_environment(place, output), Env.BATCH_PART_ROWS.value: str(FILE_ROWS)}
-    if passthrough:
-        given[Env.BATCH_PASSTHROUGH] = passthrough
-    told = _run([sys.executable, "-m", "services.inference.batch"], given)
+    environment = {**_environment(place, output), **(settings or {})}
+    told = _run([sys.executable, "-m", BATCH_MODULE], environment)
     return {"rows": told["rows"], "seconds": told["rows"] / told["rowsPerSecond"], "peak": told["peakBytes"]}
 
 
@@ -146,19 +144,20 @@ def _environment(place: Place, output: Path) -> dict[str, str]:
 
 
 def difference(ours: Path, theirs: Path) -> float:
-    """Largest one of two tables' probabilities; `BenchError` where a row or a prediction is another."""
+    """How far two tables' probabilities are apart at most; `BenchError` where that is much, or the rows are others."""
     manifest = json.loads((ours / "_manifest.json").read_text())
     first, second = (
-        ds.dataset(paths).to_table(["id", "prediction", "probability"]).sort_by("id")
+        ds.dataset(paths).to_table(["id", "probability"]).sort_by("id")
         for paths in (
             [str(ours / part["key"]) for part in manifest["parts"]],
             sorted(map(str, theirs.rglob("*.parquet"))),
         )
     )
-    most = float(np.abs(first["probability"].to_numpy() - second["probability"].to_numpy()).max(initial=0))
-    same = first["id"].equals(second["id"])
-    if not same or most > SAME:
-        raise BenchError(f"{theirs.name}: rows {same}, probabilities {most} apart → they are ours → see its code")
+    if not first["id"].equals(second["id"]):
+        raise BenchError(f"{theirs.name}: {len(second)} rows of {len(first)}, or others → each row once → see its code")
+    most = float(np.abs(first["probability"].to_numpy() - second["probability"].to_numpy()).max())
+    if not most <= SAME:
+        raise BenchError(f"{theirs.name}: probabilities {most} apart → {SAME} at most → see its code")
     return most
 
 
@@ -198,7 +197,11 @@ def measure_model(place: Place, rounds: int) -> dict[str, Any]:
     for number in range(rounds):
         here = place.scratch / str(number)
         floors = {what: alone(what, place, here / what) for what in FLOORS}
-        told = {**floors, OURS: job(place, here / "job"), OURS_ID: job(place, here / "job-id", "id")}
+        told = {
+            **floors,
+            OURS: job(place, here / "job"),
+            OURS_ID: job(place, here / "job-id", {Env.BATCH_PASSTHROUGH: "id"}),
+        }
         for what, (module, environment) in PEERS.items():
             told[what] = alone(module, place, here / module, environment)
             answers = here / module / "all" if what == "spark_udf" else here / module
@@ -231,7 +234,7 @@ def measure_memory(place: Place) -> list[float]:
     for parts in (FEW_PARTS, MANY_PARTS):
         source = repeat(place.scratch / f"in-{parts}", place.source, parts)
         output = place.scratch / f"out-{parts}"
-        peaks.append(job(place._replace(source=source), output)["peak"])
+        peaks.append(job(place._replace(source=source), output, {Env.BATCH_PART_ROWS: str(FILE_ROWS)})["peak"])
         shutil.rmtree(output)
     return peaks
 

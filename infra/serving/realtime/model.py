@@ -138,11 +138,14 @@ class RealtimeModel(pulumi.ComponentResource):
             config=config,
             settings=self._args.config,
             resolved=self._args.resolved[release],
-            image=config.image or str(self._args.image),
+            image=self._image(release),
             platform=self._args.platform,
             mlflow_url=self._args.addons.mlflow.url,
             granted=granted,
         )
+
+    def _image(self, release: str) -> str:
+        return self._args.config.releases[release].image or str(self._args.image)
 
     def _network_policy(self) -> Manifest:
         args = self._args
@@ -191,12 +194,12 @@ class RealtimeModel(pulumi.ComponentResource):
         )
         answering = {release: self._answering(release) for release in sorted(deployed.releases)}
         passed = {"releases": answering, "traffic": self._args.config.traffic}
-        manifest = record(self._name, self._args.namespaces.models, manifests.model_labels(self._name), passed)
+        manifest = record(self._name, self._args.platform.namespaces.models, manifests.model_labels(self._name), passed)
         hooks = before_record(deployed, checklist.timeout_seconds)
         options = pulumi.ResourceOptions(parent=self, depends_on=[route], hooks=hooks)
         declare(f"{self._name}-checklist", manifest, options)
 
     def _answering(self, release: str) -> dict[str, str]:
         """What decides how a release answers: its model and its code."""
-        spec = self._spec(release)
-        return {"version": spec.resolved.version, "digest": spec.resolved.digest, "image": spec.image}
+        resolved = self._args.resolved[release]
+        return {"version": resolved.version, "digest": resolved.digest, "image": self._image(release)}

@@ -43,9 +43,19 @@ JUDGED = UPDATES | {"preview", "pre"}
 """Commands of `pulumi` that take a policy pack, by all their names."""
 
 
+VALUED = frozenset({"-C", "--cwd", "-s", "--stack", "--color", "-v", "--verbose", "--profiling", "--tracing"})
+"""Options of `pulumi` that may stand before a command, and take the next argument."""
+
+
 def command(arguments: Sequence[str]) -> str:
     """The command among the arguments of `pulumi`; empty where there is none."""
-    return next((argument for argument in arguments if not argument.startswith("-")), "")
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in VALUED:
+            next(rest, None)
+        elif not argument.startswith("-"):
+            return argument
+    return ""
 
 
 def judged(arguments: Sequence[str]) -> list[str]:

@@ -139,6 +139,10 @@ def model_path(model: str) -> str:
     return f"/models/{model}"
 
 
+GRAFANA = "grafana"
+"""Grafana: Helm release, Deployment, Service, route; prefix of its administrator's Secret."""
+
+
 def dashboard(name: str) -> str:
     """ConfigMap of a Grafana dashboard."""
     return f"dashboard-{name}"
@@ -146,6 +150,9 @@ def dashboard(name: str) -> str:
 
 PROMETHEUS_PATH = "/prometheus"
 """Path below which the gateway serves Prometheus, without the final slash."""
+
+GRAFANA_PATH = "/grafana"
+"""Path below which the gateway serves Grafana, without the final slash."""
 
 MLFLOW_PATH = "/mlflow"
 """Path below which the gateway serves MLflow, without the final slash."""

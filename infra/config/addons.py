@@ -78,6 +78,13 @@ class MonitoringConfig(ConfigModel):
     """Size of its volume: a replica writes some 15 MB a day at a scrape every two seconds."""
 
 
+class GrafanaConfig(ConfigModel):
+    """Grafana, for the dashboards that come with the monitoring add-on. Chart and image are its own project's."""
+
+    enabled: bool = False
+    """Whether it is installed."""
+
+
 class KserveConfig(ConfigModel):
     """KServe's controller, for models with `runtime: kserve`."""
 
@@ -111,6 +118,9 @@ class AddonsConfig(ConfigModel):
 
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig)
     """Prometheus and what it feeds."""
+
+    grafana: GrafanaConfig = Field(default_factory=GrafanaConfig)
+    """Grafana."""
 
     kserve: KserveConfig = Field(default_factory=KserveConfig)
     """KServe."""

@@ -115,6 +115,17 @@ def unreachable_registry(config: StackConfig) -> list[str]:
     ]
 
 
+def grafana_without_prometheus(config: StackConfig) -> list[str]:
+    """One line where Grafana would have nothing to show."""
+    addons = config.addons
+    if not addons.grafana.enabled or addons.monitoring.enabled:
+        return []
+    return [
+        f"{PROJECT}:addons.grafana.enabled: true → shows what the monitoring add-on measures → "
+        "set addons.monitoring.enabled, or drop it"
+    ]
+
+
 def over_quota(models: Mapping[str, ModelConfig], gpus: Mapping[str, int]) -> list[str]:
     """One line for each kind of GPU of which the releases' peak is more than there are.
 

@@ -78,7 +78,7 @@ def values(args: GrafanaArgs, admin: pulumi.Input[str]) -> Manifest:
         "enableServiceLinks": False,
         "testFramework": {"enabled": False},
         "resources": workloads.resources(cpu="50m", cpu_limit="1", memory="512Mi"),
-        "service": {"port": PORT},
+        "service": {"port": PORT, "appProtocol": "http"},  # the mesh reads the protocol from here
         "grafana.ini": {
             "server": {"root_url": f"{url}{names.GRAFANA_PATH}/"},
             "security": {"cookie_secure": url.startswith("https://"), "disable_gravatar": True},

@@ -143,6 +143,13 @@ GRAFANA = "grafana"
 """Grafana: Helm release, Deployment, Service, route; prefix of its administrator's Secret."""
 
 
+CERT_MANAGER = "cert-manager"
+"""Namespace and Helm release."""
+
+EXTERNAL_DNS = "external-dns"
+"""Namespace, Helm release and account."""
+
+
 def dashboard(name: str) -> str:
     """ConfigMap of a Grafana dashboard."""
     return f"dashboard-{name}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from infra import names
+from infra.addons.cert_manager import CertManager
 from infra.addons.custom_metrics import CustomMetrics, CustomMetricsArgs
+from infra.addons.external_dns import ExternalDns, ExternalDnsArgs
 from infra.addons.grafana import GrafanaArgs, GrafanaServer
 from infra.addons.istio import Istio, IstioArgs
 from infra.addons.keda import KedaArgs, KedaScaler
@@ -41,6 +44,7 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
     mlflow = MlflowServer(names.MLFLOW, mlflow_args, platform.within).mlflow
     monitoring = monitor(config, platform, gateway)
     grafana = show(config, platform, gateway, monitoring)
+    surround(config, platform)
     keda = scale(config, platform, monitoring)
     return AddonOutputs(
         gateway=gateway,
@@ -95,6 +99,18 @@ def show(
         raise AssertionError("Grafana without Prometheus is refused with the configuration")
     args = GrafanaArgs(namespaces=platform.namespaces, gateway=gateway, monitoring=monitoring)
     return GrafanaServer(names.GRAFANA, args, platform.within).grafana
+
+
+def surround(config: StackConfig, platform: PlatformOutputs) -> None:
+    """What nothing here depends on, for what else runs in the cluster."""
+    if config.addons.cert_manager.enabled:
+        CertManager(names.CERT_MANAGER, platform.within)
+    external_dns = config.addons.external_dns
+    if external_dns.zones:
+        args = ExternalDnsArgs(
+            config=external_dns, platform=platform, owner=str(urlsplit(config.platform.url).hostname)
+        )
+        ExternalDns(names.EXTERNAL_DNS, args, platform.within)
 
 
 def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring | None) -> Keda | None:

@@ -1,14 +1,19 @@
-"""Batch jobs beside their floors and a plain loop: `python -m bench.batch [--rows N]`.
+"""Batch jobs beside their floors and their peers: `python -m bench.batch [--rows N] [--rounds N]`.
 
-All in processes of their own, one after the other, on the same rows, for two models: *small*, the example's bundle (32
-hidden units, under a microsecond a row), and *wide*, the same with two layers of 512. One torch thread.
+All in processes of their own (`bench/batches`), one after the other, on the same rows, for two models: *small*, the
+example's bundle (32 hidden units, under a microsecond a row), and *wide*, the same with two layers of 512. One torch
+thread.
 
-- *decode*: pyarrow reads every column of the input and drops it
-- *forward*: transform and predict of rows that are in memory, as `Pipeline.infer_many` has them
-- *slipway*: the job, whose own clock counts from the first row to the last, its start left out as theirs is
-- *pandas*: what one writes in ten lines: `read_parquet` of a file, the model, `to_parquet`
+- *decode*, *forward*, *write*: the stages alone, each with all cores to itself
+- *slipway*: the job, whose own clock counts from the first row to the last, its start left out as theirs is;
+  *slipway, id only* passes one of 31 columns through
+- *pandas*, *Ray Data*, *spark_udf*: the peers; all columns are passed through
 
-Peak memory of the job is taken at 1× and 20× the rows. The figures go to `bench/results/batch.json` and `.md`.
+Three stages on two cores are not only as slow as the slowest of them: *what the cores can do* is all of the cores over
+the processor time that a row takes in the three stages alone.
+
+What the peers predict is compared with the job's, row for row. Peak memory is taken at two parts and at forty. The
+figures go to `bench/results/batch.json` and `.md`.
 """
 
 from __future__ import annotations
@@ -17,30 +22,55 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from services.contract import Env
+from bench import environments
+from bench.processes import BenchError
+from services.contract import BATCH_MODULE, Env
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RESULTS = Path(__file__).parent / "results"
 FILE_ROWS, GROUP_ROWS = 250_000, 125_000
 GOAL = 0.9
 HIDDEN = 512
 """Units of the wide model's layers."""
+SAME = 1e-6
+"""How far a probability, a float32, may be from another's: the peers multiply other numbers of rows at once."""
+FEW_PARTS, MANY_PARTS = 2, 40
+"""Of a file each, for the peak memory."""
+
+FLOORS = ("decode", "forward", "write")
+PEERS: Mapping[str, tuple[str, str]] = {
+    "pandas": ("pandas_loop", ""),
+    "Ray Data": ("ray_data", ""),
+    "spark_udf": ("spark", "spark"),
+}
+"""Modules of the peers, and their environments; the project's own where empty."""
+OURS, OURS_ID = "slipway", "slipway, id only"
 
 
-def make(directory: Path, bundle: Path, rows: int) -> None:
+class Place(NamedTuple):
+    """Where one model is measured."""
+
+    bundle: Path
+    source: Path
+    scratch: Path
+
+
+def make(directory: Path, bundle: Path, rows: int) -> Path:
     """Files of a quarter million rows: an id and the model's features, scattered around the golden rows."""
     golden = [row["features"] for row in json.loads((bundle / "golden.json").read_text())["rows"]]
     names = list(golden[0])
@@ -53,87 +83,16 @@ def make(directory: Path, bundle: Path, rows: int) -> None:
         columns = {name: values[:, at] for at, name in enumerate(names)}
         table = pa.table({"id": np.arange(start, start + count), **columns})
         pq.write_table(table, directory / f"{number:04}.parquet", row_group_size=GROUP_ROWS)
+    return directory
 
 
-def decode(directory: Path) -> dict[str, float]:
-    """Every column, batch by batch, on Arrow's threads."""
-    rows, started = 0, time.perf_counter()
-    for path in sorted(directory.iterdir()):
-        for batch in pq.ParquetFile(path, pre_buffer=True).iter_batches(16_384):
-            rows += batch.num_rows
-    return {"rows": rows, "seconds": time.perf_counter() - started}
-
-
-def forward(directory: Path) -> dict[str, float]:
-    """Rows of one file, again and again until there were as many as in all."""
-    from services.inference.adapters.batch.columns import to_rows  # noqa: PLC0415
-
-    pipeline = _pipeline()
-    files = sorted(directory.iterdir())
-    schema = pipeline.info.metadata.schema
-    batches = [to_rows(batch, schema) for batch in pq.ParquetFile(files[0]).iter_batches(16_384)]
-    rows, started = 0, time.perf_counter()
-    for _ in files:
-        rows += sum(len(scored.kept) for scored in pipeline.infer_many(batches))
-    return {"rows": rows, "seconds": time.perf_counter() - started}
-
-
-def pandas_loop(directory: Path, output: Path) -> dict[str, float]:
-    """A file at a time, all of it in memory; nothing is checked, nothing is committed."""
-    import pandas as pd  # noqa: PLC0415
-
-    from services.inference.core.types import Rows  # noqa: PLC0415
-
-    pipeline = _pipeline()
-    names = list(pipeline.info.metadata.schema.names)
-    rows, started = 0, time.perf_counter()
-    for path in sorted(directory.iterdir()):
-        frame = pd.read_parquet(path)
-        (scored,) = pipeline.infer_many([Rows(frame[names].to_numpy())])
-        frame["prediction"], frame["probability"] = scored.outputs["prediction"], scored.outputs["probability"]
-        frame["model_version"], frame["inference_timestamp"] = pipeline.info.version, pd.Timestamp.now(tz="UTC")
-        frame.to_parquet(output / path.name)
-        rows += len(frame)
-    return {"rows": rows, "seconds": time.perf_counter() - started}
-
-
-def _pipeline() -> Any:
-    """The model as a job has it, from the settings of this process's environment."""
-    from services.inference.batch import load  # noqa: PLC0415
-    from services.inference.batch_settings import BatchSettings  # noqa: PLC0415
-
-    return load(BatchSettings())
-
-
-def _job(bundle: Path, source: Path, output: Path, cache: Path) -> dict[str, float]:
-    """The process as a pod runs it."""
-    environment = {**os.environ, **_environment(bundle, source, output, cache)}
-    done = subprocess.run(
-        [sys.executable, "-m", "services.inference.batch"], env=environment, stdout=subprocess.PIPE, check=True
-    )
-    told = json.loads(done.stdout.splitlines()[-1])  # after the logs
-    return {"rows": told["rows"], "seconds": told["rows"] / told["rowsPerSecond"], "peak_bytes": told["peakBytes"]}
-
-
-def _environment(bundle: Path, source: Path, output: Path, cache: Path) -> dict[str, str]:
-    return {
-        Env.MODEL_NAME: "breast-cancer",
-        Env.MODEL_URI: str(bundle),
-        Env.CACHE_DIR: str(cache),
-        Env.BATCH_INPUT: str(source),
-        Env.BATCH_OUTPUT: str(output),
-        Env.LOG_LEVEL: "error",
-    }
-
-
-def _alone(what: str, bundle: Path, source: Path, output: Path, cache: Path) -> dict[str, float]:
-    """One of the others in a process of its own."""
-    output.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **_environment(bundle, source, output, cache)}
-    command = [sys.executable, "-m", "bench.batch", "--alone", what, str(source), str(output)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])  # after the logs
-    return found
+def repeat(directory: Path, source: Path, files: int) -> Path:
+    """So many names of the first file."""
+    directory.mkdir()
+    first = min(source.iterdir())
+    for number in range(files):
+        (directory / f"{number:04}.parquet").hardlink_to(first)
+    return directory
 
 
 def widen(bundle: Path, wide: Path) -> Path:
@@ -149,18 +108,76 @@ def widen(bundle: Path, wide: Path) -> Path:
     return wide
 
 
+def job(place: Place, output: Path, settings: Mapping[str, str] | None = None) -> dict[str, float]:
+    """The process as a pod runs it."""
+    environment = {**_environment(place, output), **(settings or {})}
+    told = _run([sys.executable, "-m", BATCH_MODULE], environment)
+    return {"rows": told["rows"], "seconds": told["rows"] / told["rowsPerSecond"], "peak": told["peakBytes"]}
+
+
+def alone(module: str, place: Place, output: Path, environment: str = "") -> dict[str, float]:
+    """A floor or a peer."""
+    output.mkdir(parents=True)
+    python = str(environments.python_of(environment))
+    command = [python, "-m", f"bench.batches.{module}", str(place.source), str(output), str(place.bundle)]
+    return _run(command, _environment(place, output))
+
+
+def _run(command: list[str], given: Mapping[str, str]) -> dict[str, float]:
+    environment = {**os.environ, "PYTHONPATH": str(environments.ROOT), "PYSPARK_PYTHON": command[0], **given}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise BenchError(f"{command[2]} ended with {done.returncode} → see above → run the same command again")
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])  # after the logs
+    return told
+
+
+def _environment(place: Place, output: Path) -> dict[str, str]:
+    return {
+        Env.MODEL_NAME: "breast-cancer",
+        Env.MODEL_URI: str(place.bundle),
+        Env.CACHE_DIR: str(place.scratch / "cache"),
+        Env.BATCH_INPUT: str(place.source),
+        Env.BATCH_OUTPUT: str(output),
+        Env.LOG_LEVEL: "error",
+    }
+
+
+def difference(ours: Path, theirs: Path) -> float:
+    """How far two tables' probabilities are apart at most; `BenchError` where that is much, or the rows are others."""
+    manifest = json.loads((ours / "_manifest.json").read_text())
+    first, second = (
+        ds.dataset(paths).to_table(["id", "probability"]).sort_by("id")
+        for paths in (
+            [str(ours / part["key"]) for part in manifest["parts"]],
+            sorted(map(str, theirs.rglob("*.parquet"))),
+        )
+    )
+    if not first["id"].equals(second["id"]):
+        raise BenchError(f"{theirs.name}: {len(second)} rows of {len(first)}, or others → each row once → see its code")
+    most = float(np.abs(first["probability"].to_numpy() - second["probability"].to_numpy()).max())
+    if not most <= SAME:
+        raise BenchError(f"{theirs.name}: probabilities {most} apart → {SAME} at most → see its code")
+    return most
+
+
 def measure(rows: int, rounds: int) -> dict[str, Any]:
     """All of it; figures are medians of the rounds."""
     from examples.breast_cancer.train import train  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="slipway-batch-") as scratch:
-        place = Path(scratch)
-        small = train(place / "bundle").directory
-        make(place / "twentieth", small, rows // 20)
-        make(place / "input", small, rows)
-        models = {"small": small, "wide": widen(small, place / "wide-bundle")}
+    for _, environment in PEERS.values():
+        if environment:
+            environments.ensure(environment)
+    with tempfile.TemporaryDirectory(prefix="slipway-batch-") as made:
+        scratch = Path(made)
+        small = train(scratch / "bundle").directory
+        source = make(scratch / "input", small, rows)
+        models = {"small": small, "wide": widen(small, scratch / "wide-bundle")}
         before = os.getloadavg()[0]
-        measured = {name: measure_model(place / name, bundle, place, rounds) for name, bundle in models.items()}
+        measured = {
+            name: measure_model(Place(bundle, source, scratch / name), rounds) for name, bundle in models.items()
+        }
+        peaks = measure_memory(Place(small, source, scratch / "memory"))
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {before:.1f} when it began",
@@ -168,28 +185,58 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
         "rounds": rounds,
         "goal": GOAL,
         "models": measured,
+        "peak_bytes": peaks,
     }
 
 
-def measure_model(place: Path, bundle: Path, inputs: Path, rounds: int) -> dict[str, Any]:
-    """Rates of one model, and the job's peak memory at a twentieth of the rows and at all."""
-    source, cache = inputs / "input", place / "cache"
+def measure_model(place: Place, rounds: int) -> dict[str, Any]:
+    """Rates of one model, and shares of the floors."""
     found: dict[str, list[float]] = {}
-    small = _job(bundle, inputs / "twentieth", place / "twentieth", cache)["peak_bytes"]
-    large = 0.0
+    shares: dict[str, list[float]] = {}
+    apart = dict.fromkeys(PEERS, 0.0)
     for number in range(rounds):
-        for what in ("decode", "forward", "pandas"):
-            told = _alone(what, bundle, source, place / what, cache)
-            found.setdefault(what, []).append(told["rows"] / told["seconds"])
-        told = _job(bundle, source, place / f"job-{number}", cache)
-        found.setdefault("slipway", []).append(told["rows"] / told["seconds"])
-        large = max(large, told["peak_bytes"])
-    floor = [ours / min(a, b) for ours, a, b in zip(found["slipway"], found["decode"], found["forward"], strict=True)]
+        here = place.scratch / str(number)
+        floors = {what: alone(what, place, here / what) for what in FLOORS}
+        told = {
+            **floors,
+            OURS: job(place, here / "job"),
+            OURS_ID: job(place, here / "job-id", {Env.BATCH_PASSTHROUGH: "id"}),
+        }
+        for what, (module, environment) in PEERS.items():
+            told[what] = alone(module, place, here / module, environment)
+            answers = here / module / "all" if what == "spark_udf" else here / module
+            apart[what] = max(apart[what], difference(here / "job", answers))
+        shutil.rmtree(here)
+        rates = {what: each["rows"] / each["seconds"] for what, each in told.items()}
+        limit = len(os.sched_getaffinity(0)) / sum(each["processor"] / each["rows"] for each in floors.values())
+        for what, rate in {**rates, "what the cores can do": limit}.items():
+            found.setdefault(what, []).append(rate)
+            print(f"{place.scratch.name}, round {number + 1}, {what}: {rate:,.0f} rows/s", flush=True)
+        floor = min(rates["decode"], rates["forward"])
+        slowest = min(floor, rates["write"], limit)
+        for what, share in (
+            (f"{OURS} ÷ min(decode, forward)", rates[OURS] / floor),
+            (f"{OURS} ÷ min(decode, forward, write, what the cores can do)", rates[OURS] / slowest),
+            (f"{OURS_ID} ÷ min(decode, forward)", rates[OURS_ID] / floor),
+        ):
+            shares.setdefault(what, []).append(share)
     return {
         "rows_per_second": {what: float(np.median(each)) for what, each in found.items()},
-        "of_the_floor": float(np.median(floor)),
-        "peak_bytes": [small, large],
+        "shares": {what: float(np.median(each)) for what, each in shares.items()},
+        "apart": apart,
     }
+
+
+def measure_memory(place: Place) -> list[float]:
+    """Peak bytes of a job of few parts and of one of many, all columns passed through."""
+    place.scratch.mkdir()
+    peaks = []
+    for parts in (FEW_PARTS, MANY_PARTS):
+        source = repeat(place.scratch / f"in-{parts}", place.source, parts)
+        output = place.scratch / f"out-{parts}"
+        peaks.append(job(place._replace(source=source), output, {Env.BATCH_PART_ROWS: str(FILE_ROWS)})["peak"])
+        shutil.rmtree(output)
+    return peaks
 
 
 def report(figures: dict[str, Any]) -> str:
@@ -204,40 +251,43 @@ def report(figures: dict[str, Any]) -> str:
         "| rows a second | " + " | ".join(models) + " |",
         "|---|" + "---|" * len(models),
     ]
-    for what in ("decode", "forward", "pandas", "slipway"):
+    for what in (*FLOORS, "what the cores can do", OURS, OURS_ID, *PEERS):
         rates = [f"{each['rows_per_second'][what]:,.0f}" for each in models.values()]
-        lines += [f"| {what} | {' | '.join(rates)} |"]
-    shares = " | ".join(f"{each['of_the_floor']:.0%}" for each in models.values())
-    lines.append(f"| slipway ÷ min(decode, forward), goal {figures['goal']:.0%} | {shares} |")
-    peaks = [[size / 2**20 for size in each["peak_bytes"]] for each in models.values()]
-    told = " | ".join(f"{small:,.0f} → {large:,.0f} (×{large / small:.2f})" for small, large in peaks)
-    lines += [f"| peak memory, MiB, at {figures['rows'] // 20:,} → {figures['rows']:,} rows | {told} |", ""]
-    return "\n".join(lines)
+        lines.append(f"| {what} | {' | '.join(rates)} |")
+    lines += ["", f"| goal {figures['goal']:.0%} | {' | '.join(models)} |", "|---|" + "---|" * len(models)]
+    for what in next(iter(models.values()))["shares"]:
+        shares = [f"{each['shares'][what]:.0%}" for each in models.values()]
+        lines.append(f"| {what} | {' | '.join(shares)} |")
+    few, many = (size / 2**20 for size in figures["peak_bytes"])
+    apart = max(each for model in models.values() for each in model["apart"].values())
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Peak memory, small model: {few:,.0f} MiB at {FEW_PARTS} parts of {FILE_ROWS:,} rows, {many:,.0f} MiB "
+            f"at {MANY_PARTS} (×{many / few:.2f}). The peers answer alike: probabilities are {apart:.1g} apart.",
+            "",
+        ]
+    )
 
 
-def main() -> None:
-    """Measure, or be one of the processes that are measured."""
+def main() -> int:
+    """Measure and write the results; the result is the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.alone:
-        what, *given = chosen.alone
-        source, output = map(Path, given)
-        alone = {
-            "decode": lambda: decode(source),
-            "forward": lambda: forward(source),
-            "pandas": lambda: pandas_loop(source, output),
-        }
-        print(json.dumps({**alone[what](), "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
-        return
-    figures = measure(chosen.rows, chosen.rounds)
+    try:
+        figures = measure(chosen.rows, chosen.rounds)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "batch.json").write_text(json.dumps(figures, indent=1) + "\n")
     (RESULTS / "batch.md").write_text(report(figures))
     print(report(figures))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

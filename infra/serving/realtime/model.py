@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.checks.hook import after_change
+from infra.checks.hook import before_record, record
 from infra.checks.live import Deployed
 from infra.k8s import mesh, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
@@ -54,7 +54,8 @@ class RealtimeModel(pulumi.ComponentResource):
 
     1. A new release's objects are made, and its pods become ready; if they do not, the update ends here.
     2. The route changes: weights reach only releases that step 1 has seen ready.
-    3. What left the configuration is deleted, last of all: Pulumi deletes after it has created and
+    3. The post-deployment checklist holds, and that is recorded.
+    4. What left the configuration is deleted, last of all: Pulumi deletes after it has created and
        updated everything else, and the pods go on answering while the gateway learns of step 2.
     """
 
@@ -137,11 +138,14 @@ class RealtimeModel(pulumi.ComponentResource):
             config=config,
             settings=self._args.config,
             resolved=self._args.resolved[release],
-            image=config.image or str(self._args.image),
+            image=self._image(release),
             platform=self._args.platform,
             mlflow_url=self._args.addons.mlflow.url,
             granted=granted,
         )
+
+    def _image(self, release: str) -> str:
+        return self._args.config.releases[release].image or str(self._args.image)
 
     def _network_policy(self) -> Manifest:
         args = self._args
@@ -159,10 +163,7 @@ class RealtimeModel(pulumi.ComponentResource):
             routing.routes(self._name, config),
             manifests.model_labels(self._name),
         )
-        serves = ", ".join(f"{release}={self._args.resolved[release].version}" for release in sorted(config.releases))
-        manifest["metadata"]["annotations"] = {names.ANNOTATION_SERVES: serves}
-        options = pulumi.ResourceOptions(parent=self, depends_on=ready, hooks=self._hooks())
-        route = declare(f"{self._name}-route", manifest, options)
+        route = declare(f"{self._name}-route", manifest, pulumi.ResourceOptions(parent=self, depends_on=ready))
         if config.sticky is not None:
             gateway = self._args.addons.gateway
             sticky = mesh.sticky_route(
@@ -173,13 +174,13 @@ class RealtimeModel(pulumi.ComponentResource):
                 config.sticky.header,
                 manifests.model_labels(self._name),
             )
-            declare(f"{self._name}-sticky", sticky, pulumi.ResourceOptions(parent=self, depends_on=[route]))
+            route = declare(f"{self._name}-sticky", sticky, pulumi.ResourceOptions(parent=self, depends_on=[route]))
+        if self._args.checklist.enabled:
+            self._checklist(route)
 
-    def _hooks(self) -> pulumi.ResourceHookBinding | None:
-        """The post-deployment checklist, unless the stack does without."""
+    def _checklist(self, route: pulumi.Resource) -> None:
+        """The post-deployment checklist, of what answers once the route is there."""
         checklist = self._args.checklist
-        if not checklist.enabled:
-            return None
         monitoring = self._args.addons.monitoring
         # Without the shadow: no update waits for it, and nothing is compared before callers send something.
         shadow = self._args.config.shadow
@@ -191,4 +192,14 @@ class RealtimeModel(pulumi.ComponentResource):
             registry=self._args.registry,
             prometheus=None if monitoring is None else monitoring.public_url,
         )
-        return after_change(deployed, checklist.timeout_seconds)
+        answering = {release: self._answering(release) for release in sorted(deployed.releases)}
+        passed = {"releases": answering, "traffic": self._args.config.traffic}
+        manifest = record(self._name, self._args.platform.namespaces.models, manifests.model_labels(self._name), passed)
+        hooks = before_record(deployed, checklist.timeout_seconds)
+        options = pulumi.ResourceOptions(parent=self, depends_on=[route], hooks=hooks)
+        declare(f"{self._name}-checklist", manifest, options)
+
+    def _answering(self, release: str) -> dict[str, str]:
+        """What decides how a release answers: its model and its code."""
+        resolved = self._args.resolved[release]
+        return {"version": resolved.version, "digest": resolved.digest, "image": self._image(release)}

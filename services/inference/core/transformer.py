@@ -129,7 +129,9 @@ class Transformer(_Strict):
         missing = np.isnan(numbers)
         if missing.any():
             numbers = np.where(missing, impute, numbers)
-        scaled = (np.clip(numbers, low, high) - mean) / scale
+        scaled = np.clip(numbers, low, high)
+        scaled -= mean
+        scaled /= scale
         if not self._categories:
             return Rows(scaled.astype(np.float32))
         hot = [self._one_hot(column, rows.texts[:, at]) for at, column in enumerate(self._categories)]

@@ -141,6 +141,7 @@ def test_nodes_have_encrypted_disks_and_a_metadata_service_that_pods_do_not_reac
 
 def test_a_managed_gpu_pool_has_the_label_and_the_taint_that_releases_go_by():
     found = deployed().one("NodeGroup", "gpu-l4")
+    assert "nodeGroupName" not in found, "one that has to be made anew comes up before the old one goes"
     assert found["labels"]["slipway.dev/accelerator"] == "nvidia-l4"
     assert found["taints"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NO_SCHEDULE"}]
     assert found["amiType"] == "BOTTLEROCKET_x86_64_NVIDIA"

@@ -137,6 +137,18 @@ def test_two_workers_share_the_partitions_and_keep_the_order_of_each_key(stream)
     assert first.stop() == second.stop() == 0
 
 
+@pytest.mark.parametrize("guarantee", ["exactly-once", "at-least-once"])
+def test_partitions_that_move_take_along_what_was_done_of_them(stream, guarantee):
+    settings = {Env.STREAM_GUARANTEE: guarantee, Env.STREAM_COMMIT_MS: 30_000}
+    stream.send([(str(n), b'{"x": 1}') for n in range(200)])
+    first = stream.worker(settings)
+    first.until(lambda: _metric(first, Metric.PREDICTED_ROWS) == 200 or None, "nothing is predicted")
+    second = stream.worker({**settings, Env.STREAM_WORKER: "w1"})
+    second.until(lambda: first.said("partitions given up"), "no partition is given up")
+    assert stream.cluster.lag(stream.group, stream.input) == 0, "committed before they went, and not after 30 s"
+    assert len(stream.answers()) == 200
+
+
 def test_the_order_of_keys_is_kept_where_the_topics_have_different_partitions(cluster, stream):
     stream.output = cluster.create(f"{stream.output}-narrow", 3)
     stream.send([(f"k{n % 20}", b'{"x": 1, "n": %d}' % n) for n in range(1000)])

@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd  # noqa: F401  # pyarrow imports it with the first value: a second, and every stage waits for it
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -163,14 +164,12 @@ def to_result(
     if prediction is None:  # a pyfunc may name its result as it likes
         prediction = outputs[info.metadata.score]
     probability = outputs.get(PROBABILITY)
-    version = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([info.version]))
-    micros = np.full(rows, np.datetime64(at.replace(tzinfo=None), "us"))
     types = {field.name: field.type for field in schema}
     added = [
         _array(prediction, types[PREDICTION]),
         pa.nulls(rows, types[PROBABILITY]) if probability is None else _array(probability, types[PROBABILITY]),
-        version,
-        pa.array(micros).cast(types[TIMESTAMP]),
+        pa.repeat(pa.scalar(info.version), rows).dictionary_encode(),
+        pa.repeat(pa.scalar(at, types[TIMESTAMP]), rows),
     ]
     return pa.RecordBatch.from_arrays([*passed, *added], schema=schema)
 

@@ -81,7 +81,7 @@ def score_part(work: Work, part: Part) -> PartRecord:
     with tempfile.TemporaryDirectory(dir=work.scratch, prefix="part-") as scratch:
         written, refused = Path(scratch) / "rows.parquet", Path(scratch) / "refused.parquet"
         with (
-            _writer(written, work.result) as writer,
+            output_writer(written, work.result) as writer,
             Quarantine(refused, work.schema) as quarantine,
             closing(ahead(_predicted(work, ahead(_read(work, part))))) as stages,
         ):
@@ -105,15 +105,18 @@ def score_part(work: Work, part: Part) -> PartRecord:
     return table.keep(work.output, work.job, record)
 
 
-def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Dictionaries for texts and what is the same in every row: for numbers that vary they take most of the time."""
+def output_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Dictionaries for texts and what is the same in every row: for numbers that vary they take most of the time.
+
+    LZ4, because zstd would take longer for a tenth less of them than a small model takes to predict (ADR 22).
+    """
     texts = {pa.string(), pa.large_string()}
     repeating = [
         each.name
         for each in schema
         if each.type in texts or pa.types.is_dictionary(each.type) or each.name == columns.TIMESTAMP
     ]
-    return pq.ParquetWriter(path, schema, use_dictionary=repeating, compression="zstd")
+    return pq.ParquetWriter(path, schema, use_dictionary=repeating, compression="lz4")
 
 
 def _read(work: Work, part: Part) -> Generator[_Read, None, None]:

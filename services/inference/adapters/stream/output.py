@@ -59,7 +59,7 @@ class Record(NamedTuple):
 
 
 class Output(Protocol):
-    """`begin`, `send` any number of times, then what `prepare` gives, or `abort`."""
+    """`begin`, `send` any number of times, then what `prepare` gives and `conclude`, or `abort`."""
 
     def open(self) -> None:
         """Take over from an earlier process of the same name; `StreamFailed` where the broker refuses."""
@@ -71,7 +71,10 @@ class Output(Protocol):
         """Hand over to the client; waits while too much is under way."""
 
     def prepare(self, consumer: Consumer, offsets: list[TopicPartition]) -> Callable[[], None]:
-        """What makes it count, the offsets with it: may run on another thread, while nothing is sent."""
+        """What makes it count: may run on another thread, while nothing is sent."""
+
+    def conclude(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
+        """What is left to do when that has run, on the consumer's own thread."""
 
     def abort(self) -> None:
         """Give it up."""
@@ -159,6 +162,9 @@ class ExactlyOnce(_Producing):
 
         return commit
 
+    def conclude(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
+        """Nothing: the offsets are in the transaction."""
+
     def abort(self) -> None:
         """The broker marks all of it as never to be read."""
         try:
@@ -177,17 +183,24 @@ class AtLeastOnce(_Producing):
         """Forget an old failure."""
         self._failure = ""
 
-    def prepare(self, consumer: Consumer, offsets: list[TopicPartition]) -> Callable[[], None]:
-        """Wait for every answer to be written, then commit the offsets."""
-        return lambda: self._commit(consumer, offsets)
+    def prepare(self, consumer: Consumer, offsets: list[TopicPartition]) -> Callable[[], None]:  # noqa: ARG002
+        """Wait for every answer to be written."""
+        return self._flush
 
-    def _commit(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
+    def _flush(self) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._producer.flush(CALL_SECONDS):
             if time.monotonic() > deadline:
                 raise StreamFailed("the broker takes no messages")
         if self._failure:
             raise Aborted(self._failure)
+
+    def conclude(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
+        """Commit the offsets.
+
+        The client lets one thread at a time use a consumer: another one would wait for a gap between two calls of
+        `consume`, minutes where they follow each other, and for ever inside a rebalance.
+        """
         _insist(lambda: consumer.commit(offsets=offsets, asynchronous=False), "the group's offsets")
 
     def abort(self) -> None:

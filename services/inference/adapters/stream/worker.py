@@ -256,10 +256,12 @@ class Worker:
         """Begin to commit what is open."""
         if self._open is None:
             return
-        offsets = [TopicPartition(self._topic, place, offset) for place, offset in self._open.positions.items()]
-        commit = self._output.prepare(self._consumer, offsets)
+        commit = self._output.prepare(self._consumer, self._offsets(self._open))
         self._committing = self._thread.submit(commit), self._open, time.perf_counter()
         self._open = None
+
+    def _offsets(self, of: Transaction) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, place, offset) for place, offset in of.positions.items()]
 
     def _settle(self) -> None:
         """Wait for the commit that is under way; `Aborted` where it failed."""
@@ -268,6 +270,7 @@ class Worker:
         future, done, started = self._committing
         self._committing = None
         future.result()
+        self._output.conclude(self._consumer, self._offsets(done))
         self._aborts = 0
         delay = time.time() - done.oldest_ms / 1e3 if done.oldest_ms else None
         self._metrics.committed(done.sent, done.errors, time.perf_counter() - started, delay)

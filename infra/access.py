@@ -41,6 +41,8 @@ class Needs:
     """Topics by the group whose lag there it looks at."""
     declares: Sequence[str] = ()
     """Topics that it makes and changes."""
+    zones: Sequence[str] = ()
+    """DNS zones, by the platform's id, whose records it makes and changes."""
     database: bool = False
     """Whether it signs in at MLflow's database."""
 

@@ -40,7 +40,11 @@ def deploy(config: StackConfig, resolver: Resolver = resolve) -> dict[str, Any]:
         return exported
     addons = install(config, platform)
     models = Models(config=config, registry=registry, resolved=resolved, platform=platform, addons=addons)
-    served = {"mlflow": addons.mlflow.public_url, "prometheus": addons.monitoring and addons.monitoring.public_url}
+    served = {
+        "mlflow": addons.mlflow.public_url,
+        "prometheus": addons.monitoring and addons.monitoring.public_url,
+        "grafana": addons.grafana and addons.grafana.public_url,
+    }
     return {
         **exported,
         "endpoints": models.declare(),

@@ -137,6 +137,17 @@ def model_path(model: str) -> str:
     return f"/models/{model}"
 
 
+GRAFANA = "grafana"
+"""Grafana: Helm release, Deployment, Service, route; prefix of its administrator's Secret."""
+
+
+CERT_MANAGER = "cert-manager"
+"""Namespace and Helm release."""
+
+EXTERNAL_DNS = "external-dns"
+"""Namespace, Helm release and account."""
+
+
 def dashboard(name: str) -> str:
     """ConfigMap of a Grafana dashboard."""
     return f"dashboard-{name}"
@@ -144,6 +155,9 @@ def dashboard(name: str) -> str:
 
 PROMETHEUS_PATH = "/prometheus"
 """Path below which the gateway serves Prometheus, without the final slash."""
+
+GRAFANA_PATH = "/grafana"
+"""Path below which the gateway serves Grafana, without the final slash."""
 
 MLFLOW_PATH = "/mlflow"
 """Path below which the gateway serves MLflow, without the final slash."""

@@ -161,6 +161,14 @@ class Monitoring:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grafana:
+    """A Grafana with the environment's dashboards."""
+
+    public_url: str | None
+    """Address through the gateway; None where that serves models alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kserve:
     """A KServe that takes InferenceServices."""
 
@@ -187,5 +195,6 @@ class AddonOutputs:
     gateway: Gateway
     mlflow: Mlflow
     monitoring: Monitoring | None = None
+    grafana: Grafana | None = None
     kserve: Kserve | None = None
     keda: Keda | None = None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from infra import names
+from infra.addons.cert_manager import CertManager
 from infra.addons.custom_metrics import CustomMetrics, CustomMetricsArgs
+from infra.addons.external_dns import ExternalDns, ExternalDnsArgs
+from infra.addons.grafana import GrafanaArgs, GrafanaServer
 from infra.addons.istio import Istio, IstioArgs
 from infra.addons.keda import KedaArgs, KedaScaler
 from infra.addons.kserve import KserveArgs, KserveController
 from infra.addons.mlflow import MlflowServer, MlflowServerArgs
 from infra.addons.monitoring import Prometheus, PrometheusArgs
-from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Mlflow, Monitoring, PlatformOutputs
+from infra.outputs import AddonOutputs, Gateway, Grafana, Keda, Kserve, Mlflow, Monitoring, PlatformOutputs
 from infra.telemetry.alerts import Objective
 
 if TYPE_CHECKING:
@@ -39,21 +43,29 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
     )
     mlflow = MlflowServer(names.MLFLOW, mlflow_args, platform.within).mlflow
     monitoring = monitor(config, platform, gateway)
+    grafana = show(config, platform, gateway, monitoring)
+    surround(config, platform)
     keda = scale(config, platform, monitoring)
     return AddonOutputs(
         gateway=gateway,
         mlflow=mlflow,
         monitoring=monitoring,
+        grafana=grafana,
         keda=keda,
         kserve=serve(config, platform, mlflow, keda),
     )
 
 
 def closed_paths(config: StackConfig, *, internal: bool) -> list[str]:
-    """What is for the environment's own network: it asks nobody who they are."""
+    """What is for the environment's own network, where others reach the gateway, too."""
     if internal:
         return []
-    return [*([] if config.addons.mlflow.login else [names.MLFLOW_PATH]), names.PROMETHEUS_PATH]
+    addons = config.addons
+    return [
+        *([] if addons.mlflow.login else [names.MLFLOW_PATH]),
+        names.PROMETHEUS_PATH,
+        *([names.GRAFANA_PATH] if addons.grafana.enabled else []),
+    ]
 
 
 def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) -> Monitoring | None:
@@ -75,6 +87,30 @@ def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) ->
     )
     CustomMetrics(names.PROMETHEUS_ADAPTER, metrics_args, platform.within)
     return monitoring
+
+
+def show(
+    config: StackConfig, platform: PlatformOutputs, gateway: Gateway, monitoring: Monitoring | None
+) -> Grafana | None:
+    """Grafana, where the stack wants it."""
+    if not config.addons.grafana.enabled:
+        return None
+    if monitoring is None:
+        raise AssertionError("Grafana without Prometheus is refused with the configuration")
+    args = GrafanaArgs(namespaces=platform.namespaces, gateway=gateway, monitoring=monitoring)
+    return GrafanaServer(names.GRAFANA, args, platform.within).grafana
+
+
+def surround(config: StackConfig, platform: PlatformOutputs) -> None:
+    """What nothing here depends on, for what else runs in the cluster."""
+    if config.addons.cert_manager.enabled:
+        CertManager(names.CERT_MANAGER, platform.within)
+    external_dns = config.addons.external_dns
+    if external_dns.zones:
+        args = ExternalDnsArgs(
+            config=external_dns, platform=platform, owner=str(urlsplit(config.platform.url).hostname)
+        )
+        ExternalDns(names.EXTERNAL_DNS, args, platform.within)
 
 
 def scale(config: StackConfig, platform: PlatformOutputs, monitoring: Monitoring | None) -> Keda | None:

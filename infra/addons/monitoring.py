@@ -32,7 +32,7 @@ READY, HEALTHY = "/-/ready", "/-/healthy"
 LABELS = {names.LABEL_NAME: names.PROMETHEUS}
 
 DASHBOARD_LABEL = {"grafana_dashboard": "1"}
-"""What Grafana's sidecar looks for, in any namespace."""
+"""What the sidecar of a Grafana elsewhere looks for, in any namespace."""
 
 STARTUP_SECONDS = 120
 """Time to read the log of what was scraped last; two days of ten releases take two seconds."""

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from infra.config.base import ConfigModel, HttpsUrl, HttpUrl, Quantity, Subject, broken_rule
+from infra.config.aws_names import ZoneId  # noqa: TC001 (pydantic reads it at run time)
+from infra.config.base import ConfigModel, DomainName, HttpsUrl, HttpUrl, Quantity, Subject, broken_rule
 
 
 class IssuerConfig(ConfigModel):
@@ -78,6 +79,29 @@ class MonitoringConfig(ConfigModel):
     """Size of its volume: a replica writes some 15 MB a day at a scrape every two seconds."""
 
 
+class GrafanaConfig(ConfigModel):
+    """Grafana, for the dashboards that come with the monitoring add-on. Chart and image are its own project's."""
+
+    enabled: bool = False
+    """Whether it is installed."""
+
+
+class CertManagerConfig(ConfigModel):
+    """cert-manager, for certificates of what else runs in the cluster. Slipway itself needs none of it."""
+
+    enabled: bool = False
+    """Whether it is installed, its kinds with it. Issuers are yours; it has no rights over DNS zones."""
+
+
+class ExternalDnsConfig(ConfigModel):
+    """external-dns, for names of Services and Ingresses of what else runs in the cluster, on AWS. The gateway's own
+    name is a record of the platform.
+    """
+
+    zones: dict[DomainName, ZoneId] = Field(default_factory=dict)
+    """Route 53 zones that it makes records in, by domain. None: it is not installed."""
+
+
 class KserveConfig(ConfigModel):
     """KServe's controller, for models with `runtime: kserve`."""
 
@@ -111,6 +135,15 @@ class AddonsConfig(ConfigModel):
 
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig)
     """Prometheus and what it feeds."""
+
+    grafana: GrafanaConfig = Field(default_factory=GrafanaConfig)
+    """Grafana."""
+
+    cert_manager: CertManagerConfig = Field(default_factory=CertManagerConfig)
+    """cert-manager."""
+
+    external_dns: ExternalDnsConfig = Field(default_factory=ExternalDnsConfig)
+    """external-dns."""
 
     kserve: KserveConfig = Field(default_factory=KserveConfig)
     """KServe."""

@@ -48,6 +48,7 @@ _IMAGE = r"^[a-z0-9][a-z0-9.\-_/:]*@sha256:[0-9a-f]{64}$"
 _URL = r"^https?://[^\s/@]+(/[^\s]*)?$"
 _HTTPS = r"^https://[^\s/@:]+(/[^\s]*)?$"
 _SUBJECT = r"^([^\s*]+\*?|\*)$"
+_DOMAIN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$"
 _DNS_LABEL = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 _ALPHANUMERIC = r"^[a-z0-9]+$"
 _HEADER = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
@@ -67,6 +68,7 @@ PATTERNS = {
     _IMAGE: ("an image by digest, a tag can move", "run `slipway images build`, or write <repository>@sha256:<digest>"),
     _URL: ("an HTTP address without credentials", "write http://<host>[:<port>][/<path>]"),
     _HTTPS: ("an https address at its usual port", "write https://<host>[/<path>]"),
+    _DOMAIN: ("a domain in lower case", "write it without a final dot"),
     _SUBJECT: ("a subject of a token, or how it begins", "write it in full, or its beginning and a *"),
     _DNS_LABEL: ("a lower-case DNS label that starts with a letter", "use a-z, 0-9 and inner hyphens"),
     _ALPHANUMERIC: ("lower-case letters and digits", "drop everything else, hyphens too"),
@@ -93,6 +95,9 @@ HttpUrl = Annotated[str, StringConstraints(pattern=_URL)]
 
 HttpsUrl = Annotated[str, StringConstraints(pattern=_HTTPS)]
 """An address with TLS at port 443, the one that network policies let the mesh's control plane reach."""
+
+DomainName = Annotated[str, StringConstraints(pattern=_DOMAIN, max_length=253)]
+"""A domain: `models.example.com`."""
 
 Subject = Annotated[str, StringConstraints(pattern=_SUBJECT)]
 """Whom a token is about, or how that begins: `repo:acme/models:*`."""

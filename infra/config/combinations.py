@@ -115,6 +115,27 @@ def unreachable_registry(config: StackConfig) -> list[str]:
     ]
 
 
+def grafana_without_prometheus(config: StackConfig) -> list[str]:
+    """One line where Grafana would have nothing to show."""
+    addons = config.addons
+    if not addons.grafana.enabled or addons.monitoring.enabled:
+        return []
+    return [
+        f"{PROJECT}:addons.grafana.enabled: true → shows what the monitoring add-on measures → "
+        "set addons.monitoring.enabled, or drop it"
+    ]
+
+
+def zones_without_aws(config: StackConfig) -> list[str]:
+    """One line where external-dns would have no zone to reach."""
+    if not config.addons.external_dns.zones or config.platform.kind != "local":
+        return []
+    return [
+        f"{PROJECT}:addons.externalDns.zones: set → Route 53 is AWS', and the platform is local → drop it, or set a "
+        "platform on AWS"
+    ]
+
+
 def over_quota(models: Mapping[str, ModelConfig], gpus: Mapping[str, int]) -> list[str]:
     """One line for each kind of GPU of which the releases' peak is more than there are.
 

@@ -11,7 +11,13 @@ from pydantic import ValidationError
 
 from infra.config import problems
 from infra.config.base import PROJECT
-from infra.config.combinations import over_quota, refusals, unreachable_registry
+from infra.config.combinations import (
+    grafana_without_prometheus,
+    over_quota,
+    refusals,
+    unreachable_registry,
+    zones_without_aws,
+)
 from infra.config.schema import stack_schema
 from infra.config.stack import StackConfig
 from infra.config.stream_combinations import stream_refusals
@@ -59,6 +65,8 @@ def checked(values: Mapping[str, str], images: Mapping[str, str] | None = None) 
     refused += over_quota(config.models, config.platform.gpus)
     refused += stream_refusals(config)
     refused += unreachable_registry(config)
+    refused += grafana_without_prometheus(config)
+    refused += zones_without_aws(config)
     if refused:
         raise ConfigError(refused)
     return config

@@ -11,6 +11,7 @@ from tests.engine.kubernetes_provider import RememberingCluster
 from tests.engine.remembering_provider import Serving
 from tests.infra.aws.environment import platform
 from tests.infra.recording import realtime
+from tests.tokens import ISSUER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,8 @@ def live(root: Path, toolchain_bin: Path) -> Life:
             seen.updates[stage] = update()
             seen.performed[stage] = cluster.performed()
 
-        project.configure(platform=platform(), models={"fraud": ONE}, production=True)
+        login = {"mlflow": {"login": [ISSUER]}}
+        project.configure(platform=platform(), models={"fraud": ONE}, production=True, addons=login)
         plan = str(root / "plan.json")
         seen.previews["first"] = project.previewed("--save-plan", plan)
         perform("first", lambda: project.up("--plan", plan, *PACK))

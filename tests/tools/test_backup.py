@@ -89,10 +89,12 @@ def test_a_backup_has_every_artifact_by_digest_and_the_same_bytes_once(kept):
 def test_a_copy_of_a_database_that_is_written_meanwhile_is_of_one_moment(registry, tmp_path):
     with contextlib.closing(sqlite3.connect(registry.file)) as connection, connection:
         connection.execute("create table pair (at integer, half text)")
+        connection.execute("pragma journal_mode=wal")  # what is committed is not in the file that one would copy
     stop, wrote = threading.Event(), threading.Event()
 
     def write():
         with contextlib.closing(sqlite3.connect(registry.file, timeout=30)) as connection:
+            connection.execute("pragma wal_autocheckpoint=0")
             at = 0
             while not stop.is_set():
                 with connection:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from infra.registry.client import TOKEN
 from services.contract import Env, Route
 from tools.steps import StepError
 
@@ -29,8 +30,9 @@ START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 """Bound for the process to end; the service drains for 25 s at most."""
 
-KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG")
-"""Variables of this process that the service gets; all others are those that a release has."""
+KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", TOKEN)
+"""Variables of this process that the service gets: a release asks MLflow itself, and this one asks the gateway. All
+others are those that a release has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,10 @@ def statements(facts: Facts, needs: Needs) -> list[Statement]:
             found += _objects(facts, place, write=False)
     for place in needs.appends:
         found += iam.bucket_appends(_bucket(facts, place), facts.bucket_key, place.prefix)
+    if needs.zones:
+        zones = [f"arn:aws:route53:::hostedzone/{zone}" for zone in needs.zones]
+        found.append(iam.allow(["route53:ChangeResourceRecordSets", "route53:ListResourceRecordSets"], zones))
+        found.append(iam.allow(["route53:ListHostedZones"], ["*"]))
     if _signs_in_at_kafka(needs):
         found += kafka.statements(facts.kafka.apply(lambda it: str((it or {})["arn"])), needs)
     if needs.database:
@@ -89,8 +93,8 @@ def flows(facts: Facts, needs: Needs) -> list[Manifest]:
     """Ways out: to the node's agent, and to what the role is for."""
     data = blocks(facts.data_cidrs)
     found = [network.flow("to", [AGENT], [AGENT_PORT])]
-    if needs.reads or needs.writes or needs.appends:
-        # S3 has public addresses, even where a gateway endpoint leads to it.
+    if needs.reads or needs.writes or needs.appends or needs.zones:
+        # S3 has public addresses, even where a gateway endpoint leads to it, and Route 53 has no others.
         found.append(network.flow("to", [ONLY_PUBLIC], [HTTPS]))
     if _signs_in_at_kafka(needs):
         found.append(network.flow("to", data, [kafka.IAM_PORT]))

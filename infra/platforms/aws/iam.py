@@ -24,6 +24,7 @@ UNNAMEABLE: Mapping[str, str] = {
     "ssm:GetParameter": "parameters that AWS publishes, by a path of theirs",
     "ecr:GetAuthorizationToken": "a token for every repository that the caller may use",
     "logs:DescribeLogGroups": "CloudWatch lists, it is not asked about one",
+    "route53:ListHostedZones": "Route 53 lists, it is not asked about one",
 }
 """Actions that may be allowed on `*`, and why there is no other way. A policy rule and a test read it."""
 

@@ -36,6 +36,8 @@ class LocalAccess:
         opts: pulumi.ResourceOptions,  # noqa: ARG002
     ) -> Granted:
         """The secrets of the users that may do what is needed."""
+        if needs.zones:
+            raise AssertionError(f"{account}: zones without Route 53 are refused with the configuration")
         labels: dict[str, str] = {}
         env: list[dict[str, Any]] = []
         volumes, mounts = {}, {}

@@ -15,6 +15,7 @@ NO_RESOURCES: Mapping[str, str] = {
     "ecr:GetAuthorizationToken": "a token for every repository that the caller may use",
     "eks:DescribeAddonVersions": "asks about what EKS offers, not about anything of the account",
     "logs:DescribeLogGroups": "CloudWatch lists, it is not asked about one",
+    "route53:ListHostedZones": "Route 53 lists, it is not asked about one",
     "pricing:GetProducts": "prices belong to no account",
     "ssm:GetParameter": "parameters that AWS publishes, by a path of theirs",
 }

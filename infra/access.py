@@ -29,10 +29,12 @@ class Needs:
     reads: Sequence[Place] = ()
     writes: Sequence[Place] = ()
     """Reads and removes, too: whoever writes a table finds out what is there."""
+    appends: Sequence[Place] = ()
+    """Puts objects there, and sees none."""
     consumes: Sequence[str] = ()
     """Topics that it reads as its group."""
     produces: Sequence[str] = ()
-    """Topics that it writes, in transactions whose ids begin with its group."""
+    """Topics that it writes; as a group, in transactions whose ids begin with the group."""
     group: str | None = None
     """Consumer group."""
     measures: Mapping[str, str] = field(default_factory=dict)

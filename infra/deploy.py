@@ -65,19 +65,20 @@ class Models:
         endpoints = {}
         for name, model in self.config.models.items():
             if model.kind == "realtime":
-                endpoints[name] = self._realtime(name, model)
+                endpoints[name] = self._realtime(name, model, topics)
             elif model.kind == "batch":
                 self._batch(name, model)
             else:
                 self._stream(name, model, topics)
         return endpoints
 
-    def _realtime(self, name: str, model: RealtimeModelConfig) -> str:
+    def _realtime(self, name: str, model: RealtimeModelConfig, topics: Topics | None) -> str:
         args = RealtimeModelArgs(
             config=model,
             resolved=self.resolved[name],
             image=self.config.images.get("inference"),
-            namespaces=self.platform.namespaces,
+            platform=self.platform,
+            topics=None if topics is None else topics.applied,
             addons=self.addons,
             gate=self.config.evidence,
             production=self.config.production,
@@ -120,6 +121,11 @@ class Models:
         args = TopicsArgs(
             topics=self.config.topics,
             streams={name: model for name, model in self.config.models.items() if model.kind == "stream"},
+            logs=[
+                model.prediction_log.topic
+                for model in self.config.models.values()
+                if model.kind == "realtime" and model.prediction_log is not None and model.prediction_log.topic
+            ],
             image=self.config.images["inference"],
             platform=self.platform,
         )

@@ -97,8 +97,6 @@ ANNOTATION_CONFIG_DIGEST = "slipway.dev/config-digest"
 ANNOTATION_MODEL_VERSION = "slipway.dev/model-version"
 ANNOTATION_MODEL_DIGEST = "slipway.dev/model-digest"
 ANNOTATION_MODEL_SOURCE = "slipway.dev/model-reference"
-ANNOTATION_SERVES = "slipway.dev/serves"
-"""Of a route: version by release. With it a route changes whenever what it leads to does, and its hooks run."""
 
 LONGEST_NAME = 63
 """Characters of a DNS label, the tightest bound on any name here."""

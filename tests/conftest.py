@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import PurePosixPath
 
@@ -9,7 +8,7 @@ import httpx
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.processes import Process
+from tests.processes import Process, free_port
 from tools.steps import StepError
 from tools.toolchain import build
 
@@ -63,9 +62,7 @@ def trained(tmp_path_factory):
 def mlflow_server(tmp_path_factory):
     """URL of an MLflow server that proxies its artifacts."""
     directory = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = chosen.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{directory}/mlflow.db",
         "--artifacts-destination", str(directory / "artifacts"), "--serve-artifacts",

@@ -1,9 +1,10 @@
-"""A process of a test's own, and what it said."""
+"""Processes of a test's own: what they said, and where they listen."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 START_SECONDS = 120
 """Bound for a process to answer on a machine that is busy; on an idle one it takes five."""
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody has."""
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        return chosen.getsockname()[1]
 
 
 class Process:

@@ -8,16 +8,15 @@ import subprocess
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from infra.checks import lines
 from infra.checks.live import Deployed, post_deployment
 from infra.errors import RegistryError
 from infra.evidence.checklist import Verdict, judge
 from infra.evidence.document import text
 from infra.names import LABEL_MODEL, LABEL_RELEASE, MODELS_NAMESPACE
+from infra.registry.client import connect
 from infra.registry.mlflow import MlflowRegistry
-from infra.registry.resolve import ANSWER_SECONDS, resolve_in
+from infra.registry.resolve import resolve_in
 from infra.serving.realtime import facts
 from policies.rules import evidence
 from policies.rules.models import REALTIME_MODEL, Release, live, releases
@@ -95,9 +94,9 @@ def checklist(found: Environment, config: Mapping[str, Any], registry: str, stac
 
 def component(model: str, settings: RealtimeModelConfig, config: Mapping[str, Any], registry: str) -> dict[str, Any]:
     """Inputs of the model's component, as the program would declare them now."""
-    with httpx.Client(base_url=registry, timeout=ANSWER_SECONDS, follow_redirects=True) as client:
+    with connect(registry) as connection:
         try:
-            resolved = resolve_in({model: settings}, MlflowRegistry(client))[model]
+            resolved = resolve_in({model: settings}, MlflowRegistry(connection))[model]
         except RegistryError as error:
             raise StepError(str(error)) from error
     production = config.get("slipway:production") is True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,12 +19,11 @@ from tools.cluster import layout as names
 from tools.steps import StepError, Steps
 from tools.toolchain import build as toolchain
 from tools.toolchain.recipes import KEDA_VERSION, KUBERNETES_PROVIDER_VERSION, Group
+from tools.waiting import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from types import FrameType
 
 STACK = "local"
 STACKS = paths.PROJECT / "stacks"
@@ -38,14 +38,19 @@ LOCAL_PASSPHRASE = "slipway-local"  # noqa: S105 guards nothing: see docs/adr/00
 POLICY_PACK = ("--policy-pack", str(paths.PROJECT / "policies"))
 """What every preview and update runs with."""
 
-JUDGED = frozenset({"preview", "pre", "up", "update"})
+UPDATES = frozenset({"up", "update"})
+JUDGED = UPDATES | {"preview", "pre"}
 """Commands of `pulumi` that take a policy pack, by all their names."""
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command among the arguments of `pulumi`; empty where there is none."""
+    return next((argument for argument in arguments if not argument.startswith("-")), "")
 
 
 def judged(arguments: Sequence[str]) -> list[str]:
     """A `pulumi` command with our policy pack, where it is one that takes a pack."""
-    command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    return [*arguments, *POLICY_PACK] if command in JUDGED else list(arguments)
+    return [*arguments, *POLICY_PACK] if command(arguments) in JUDGED else list(arguments)
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,33 @@ class Environment:
         """Run `pulumi` on a stack, its output going to this process's own."""
         argv = ["pulumi", *judged(arguments), "--stack", stack]
         done = subprocess.run(argv, cwd=paths.PROJECT, env={**os.environ, **self.variables}, check=False)
+        if done.returncode != 0:
+            self.explain(arguments)
         if check and done.returncode != 0:
             raise StepError(f"`pulumi {' '.join(arguments)}` on stack {stack} failed: what it printed above says why")
         return done
+
+    def run(self, arguments: Sequence[str]) -> int:
+        """Run `pulumi` in this process's place: signals are its own, and so is the exit code."""
+        argv, variables = ["pulumi", *judged(arguments)], {**os.environ, **self.variables}
+        with subprocess.Popen(argv, cwd=paths.PROJECT, env=variables) as child:
+
+            def forward(number: int, _: FrameType | None) -> None:
+                child.send_signal(number)
+
+            # Ctrl-C reaches it by itself: the terminal sends that to both.
+            signal.signal(signal.SIGINT, lambda *_: None)
+            signal.signal(signal.SIGTERM, forward)
+            code = child.wait()
+        if code != 0:
+            self.explain(arguments)
+        return code
+
+    def explain(self, arguments: Sequence[str]) -> None:
+        """Say which pods are not ready where an update has failed."""
+        found = waiting(self.variables) if command(arguments) in UPDATES else []
+        for line in ["Pods that are not ready:", *found] if found else []:
+            print(f"  {line}", file=sys.stderr)
 
     def outputs(self, stack: str = STACK) -> dict[str, Any]:
         """The stack's outputs; `StepError` where it has never been deployed."""

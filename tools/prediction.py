@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from infra.registry.client import headers, refusal
 from tools.steps import StepError
 
 TIMEOUT_SECONDS = 30.0
@@ -25,8 +26,13 @@ def input_example(registry: str, uri: str) -> list[dict[str, Any]]:
     """Rows of the input example registered with `models:/<name>/<version>`, each by feature name."""
     model, _, version = uri.removeprefix("models:/").rpartition("/")
     located = _request(
-        "GET", f"{registry}/api/2.0/mlflow/model-versions/get-download-uri", params={"name": model, "version": version}
+        "GET",
+        f"{registry}/api/2.0/mlflow/model-versions/get-download-uri",
+        params={"name": model, "version": version},
+        headers=headers(),
     )
+    if (refused := refusal(located)) is not None:
+        raise StepError(refused)
     if located.is_error:
         raise StepError(
             f"{uri}: {located.json().get('message', located.text)} → "
@@ -34,7 +40,9 @@ def input_example(registry: str, uri: str) -> list[dict[str, Any]]:
             "register it, or give rows: `slipway predict MODEL --data FILE`"
         )
     root = urlsplit(located.json()["artifact_uri"]).path.strip("/")
-    answer = _request("GET", f"{registry}/api/2.0/mlflow-artifacts/artifacts/{root}/input_example.json")
+    answer = _request(
+        "GET", f"{registry}/api/2.0/mlflow-artifacts/artifacts/{root}/input_example.json", headers=headers()
+    )
     if answer.is_error:
         raise StepError(
             f"{uri}: has no input example → `slipway predict` sends it → "

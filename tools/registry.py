@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from infra.evidence.seal import TAG
+from infra.registry.client import headers, refusal
 from services.contract import BUNDLE_DIGEST_TAG, DIGEST_TAG, directory_digest
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ def check_reachable(tracking_uri: str | None) -> str:
     if not tracking_uri:
         raise RegistryError(f"no tracking server is named → models live in an MLflow registry → {remedy}")
     try:
-        httpx.get(f"{tracking_uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).raise_for_status()
+        answer = httpx.get(f"{tracking_uri.rstrip('/')}/health", headers=headers(), timeout=_ANSWER_SECONDS)
+        if (refused := refusal(answer)) is not None:
+            raise RegistryError(refused)
+        answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RegistryError(f"{tracking_uri}: {error} → an MLflow server answers /health → {remedy}") from error
     return tracking_uri

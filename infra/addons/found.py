@@ -21,19 +21,20 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
     # Whoever can reach the cluster finds them there: nothing else is to be waited for.
     there = platform.providers[-1]
     addons = config.addons
+    gateway = Gateway(
+        reference=_known(f"{names.INGRESS_NAMESPACE}/{names.GATEWAY}"),
+        namespace=_known(names.INGRESS_NAMESPACE),
+        selector=istio.GATEWAY_SELECTOR,
+        ready=there,
+        url=url,
+        internal=platform.exposure.internal,
+    )
     return AddonOutputs(
-        gateway=Gateway(
-            reference=_known(f"{names.INGRESS_NAMESPACE}/{names.GATEWAY}"),
-            namespace=_known(names.INGRESS_NAMESPACE),
-            selector=istio.GATEWAY_SELECTOR,
-            ready=there,
-            url=url,
-            internal=platform.exposure.internal,
-        ),
+        gateway=gateway,
         mlflow=Mlflow(
             url=_known(f"http://{names.service_host(names.MLFLOW, names.PLATFORM_NAMESPACE)}:{mlflow.PORT}"),
             port=mlflow.PORT,
-            public_url=f"{url}{names.MLFLOW_PATH}" if platform.exposure.internal else None,
+            public_url=mlflow.public_url(gateway, addons.mlflow),
         ),
         monitoring=Monitoring(
             url=_known(f"http://{names.service_host(names.PROMETHEUS, names.PLATFORM_NAMESPACE)}:{monitoring.PORT}"),

@@ -26,6 +26,7 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         images=config.images,
         exposure=platform.exposure,
         backends=platform.namespaces,
+        closed=closed_paths(config, internal=platform.exposure.internal),
         production=config.production,
     )
     gateway = Istio("istio", istio_args, platform.within).gateway
@@ -34,6 +35,7 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         image=config.images["mlflow"],
         platform=platform,
         gateway=gateway,
+        production=config.production,
     )
     mlflow = MlflowServer(names.MLFLOW, mlflow_args, platform.within).mlflow
     monitoring = monitor(config, platform, gateway)
@@ -45,6 +47,13 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         keda=keda,
         kserve=serve(config, platform, mlflow, keda),
     )
+
+
+def closed_paths(config: StackConfig, *, internal: bool) -> list[str]:
+    """What is for the environment's own network: it asks nobody who they are."""
+    if internal:
+        return []
+    return [*([] if config.addons.mlflow.login else [names.MLFLOW_PATH]), names.PROMETHEUS_PATH]
 
 
 def monitor(config: StackConfig, platform: PlatformOutputs, gateway: Gateway) -> Monitoring | None:

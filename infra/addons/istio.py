@@ -18,7 +18,7 @@ from infra.k8s.namespaces import isolated
 from infra.outputs import Exposure, Gateway, Namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from infra.config.addons import IstioConfig
     from infra.config.stack import ImageName
@@ -39,9 +39,6 @@ MONITORING_PORT = 15014
 
 ISTIO_UID = 1337
 """The user that istiod configures its proxies to run as."""
-
-OPERATORS_PATHS = (names.MLFLOW_PATH, names.PROMETHEUS_PATH)
-"""What has no accounts of its own, and is therefore for the environment's own network."""
 
 CONTROL_REPLICAS, GATEWAY_REPLICAS = 2, 3
 """In production. The gateway has one for each zone; of the control plane the second one does."""
@@ -69,6 +66,8 @@ class IstioArgs:
     exposure: Exposure
     backends: Namespaces
     """Namespaces that the gateway sends requests to."""
+    closed: Sequence[str]
+    """Paths that the gateway refuses, whatever routes there are."""
     production: bool
     """Whether people depend on it: then a node that goes takes neither the gateway nor the control plane with it."""
 
@@ -103,8 +102,8 @@ class Istio(pulumi.ComponentResource):
         )
         manifest = mesh.gateway(names.GATEWAY, ingress, GATEWAY_SELECTOR, GATEWAY_PORT)
         gateway = declare(names.GATEWAY, manifest, pulumi.ResourceOptions(parent=self, depends_on=[control, proxy]))
-        if not args.exposure.internal:
-            closed = mesh.closed_paths(f"{names.INGRESS}-closed", ingress, GATEWAY_SELECTOR, OPERATORS_PATHS)
+        if args.closed:
+            closed = mesh.closed_paths(f"{names.INGRESS}-closed", ingress, GATEWAY_SELECTOR, args.closed)
             declare(f"{names.INGRESS}-closed", closed, pulumi.ResourceOptions(parent=self, depends_on=[control]))
         self.gateway = Gateway(
             reference=pulumi.Output.format("{0}/{1}", ingress, name_of(gateway)),

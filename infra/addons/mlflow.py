@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pulumi
 
 from infra import names
 from infra.access import Needs, Place
-from infra.k8s import mesh, network, probes, workloads
+from infra.k8s import login, mesh, network, probes, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
 from infra.outputs import Bucket, Gateway, Mlflow, MlflowDatabase, PlatformOutputs
 
 if TYPE_CHECKING:
     from infra.access import Granted
-    from infra.config.addons import MlflowConfig
+    from infra.config.addons import IssuerConfig, MlflowConfig
 
 PORT = 5000
 HEALTH = "/health"
@@ -32,6 +32,9 @@ ARTIFACTS = "mlflow"
 """Prefix of the artifacts in the models' bucket."""
 
 NEEDS = Needs(writes=[Place("models", f"{ARTIFACTS}/")], database=True)
+
+LOGIN = f"{names.MLFLOW}-login"
+"""What asks for tokens at the gateway."""
 
 MIGRATION = "mlflow-migration"
 MIGRATION_SECONDS = 1800
@@ -49,6 +52,8 @@ class MlflowServerArgs:
     image: str
     platform: PlatformOutputs
     gateway: Gateway
+    production: bool
+    """Whether people depend on it."""
 
 
 class MlflowServer(pulumi.ComponentResource):
@@ -57,7 +62,7 @@ class MlflowServer(pulumi.ComponentResource):
     mlflow: Mlflow
 
     def __init__(self, name: str, args: MlflowServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slipway:addons:Mlflow", name, {}, opts)
+        super().__init__("slipway:addons:Mlflow", name, facts(args), opts)
         child = pulumi.ResourceOptions(parent=self)
         namespaces = args.platform.namespaces
         account = workloads.service_account(names.MLFLOW, namespaces.platform, LABELS)
@@ -71,20 +76,35 @@ class MlflowServer(pulumi.ComponentResource):
         service_manifest = workloads.service(names.MLFLOW, namespaces.platform, LABELS, {"http": PORT})
         service = declare(name, service_manifest, pulumi.ResourceOptions(parent=self, depends_on=[server]))
         host = pulumi.Output.all(name_of(service), namespaces.platform).apply(lambda it: names.service_host(*it))
+        paths = routes(args.platform.models_bucket)
+        guards = self._guarded(args, [route["name"] for route in paths])
         routed = declare(
             name,
-            mesh.virtual_service(
-                names.MLFLOW, namespaces.platform, args.gateway.reference, routes(args.platform.models_bucket)
-            ),
-            pulumi.ResourceOptions(parent=self, depends_on=[service]),
+            mesh.virtual_service(names.MLFLOW, namespaces.platform, args.gateway.reference, paths),
+            pulumi.ResourceOptions(parent=self, depends_on=[service, *guards]),
         )
         self.mlflow = Mlflow(
             # By way of the route: whoever uses the registry finds it reachable from outside too.
             url=pulumi.Output.all(host, name_of(routed)).apply(lambda it: f"http://{it[0]}:{PORT}"),
             port=PORT,
-            public_url=f"{args.gateway.url}{names.MLFLOW_PATH}" if args.gateway.internal else None,
+            public_url=public_url(args.gateway, args.config),
         )
         self.register_outputs({"url": self.mlflow.url, "publicUrl": self.mlflow.public_url})
+
+    def _guarded(self, args: MlflowServerArgs, routes: list[str]) -> list[pulumi.CustomResource]:
+        """What asks for a token, where the configuration says whose."""
+        issuers = [issuer(each) for each in args.config.login]
+        if not issuers:
+            return []
+        gateway = args.gateway
+        where = (LOGIN, gateway.namespace, gateway.selector)
+        manifests = [
+            login.request_authentication(*where, issuers),
+            login.authorization(*where, issuers, [names.MLFLOW_PATH]),
+            login.only_on_routes(*where, len(issuers), routes),
+        ]
+        options = pulumi.ResourceOptions(parent=self, depends_on=[gateway.ready])
+        return [declare(LOGIN, manifest, options) for manifest in manifests]
 
     def _migrated(
         self, args: MlflowServerArgs, granted: Granted, account: pulumi.Input[str]
@@ -95,6 +115,31 @@ class MlflowServer(pulumi.ComponentResource):
         # A Job cannot change: the provider replaces it, and the new one needs the old one's name.
         options = pulumi.ResourceOptions(parent=self, delete_before_replace=True, depends_on=[*granted.after])
         return [declare(MIGRATION, migration_manifest(args, account, granted), options)]
+
+
+def public_url(gateway: Gateway, config: MlflowConfig) -> str | None:
+    """Address through the gateway; None where that serves models alone, for others reach it and nobody signs in."""
+    return f"{gateway.url}{names.MLFLOW_PATH}" if gateway.internal or config.login else None
+
+
+def facts(args: MlflowServerArgs) -> dict[str, pulumi.Input[Any]]:
+    """Inputs of the component, for previews and policies."""
+    return {
+        "production": args.production,
+        "publicUrl": public_url(args.gateway, args.config),
+        "login": [each.issuer for each in args.config.login],
+    }
+
+
+def issuer(config: IssuerConfig) -> login.Issuer:
+    """As the mesh is told of it."""
+    keys = {"jwksUri": config.jwks_uri, "jwks": config.jwks}
+    return login.Issuer(
+        issuer=config.issuer,
+        audiences=config.audiences,
+        subjects=config.subjects,
+        keys={name: value for name, value in keys.items() if value is not None},
+    )
 
 
 def migration_manifest(args: MlflowServerArgs, account: pulumi.Input[str], granted: Granted) -> Manifest:

@@ -1,21 +1,29 @@
-"""The post-deployment checklist as a hook of the engine: it runs when an update has changed a model's route."""
+"""The post-deployment checklist as a hook of the engine, before the record of what has passed it is written.
+
+The record says what of a model has passed. Where what answers changes it is written anew, once the checklist holds: an
+update that failed by the checklist leaves it pending, previews show that, and the next update looks again.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
 from infra.checks.live import answers, post_deployment, until_passed
+from infra.k8s.manifest import Manifest, metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from infra.checks.live import Deployed
     from infra.evidence.checklist import Verdict
 
 
-def after_change(deployed: Deployed, timeout_seconds: float) -> pulumi.ResourceHookBinding:
-    """Hooks for what an update changes last. They raise where a line does not hold in time, which fails the update.
+def before_record(deployed: Deployed, timeout_seconds: float) -> pulumi.ResourceHookBinding:
+    """Hooks of a record. They raise where a line does not hold in time, which fails the update.
 
     The route is as the stack file says by then. Traffic is not put back: what is wrong may be older than the update.
     """
@@ -29,7 +37,7 @@ def after_change(deployed: Deployed, timeout_seconds: float) -> pulumi.ResourceH
             raise pulumi.RunError(failure(deployed.model, failing, len(verdicts)))
 
     hook = pulumi.ResourceHook(f"checklist-{deployed.model}", check)
-    return pulumi.ResourceHookBinding(after_create=[hook], after_update=[hook])
+    return pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
 
 
 def failure(model: str, failing: list[Verdict], lines: int) -> str:
@@ -39,3 +47,14 @@ def failure(model: str, failing: list[Verdict], lines: int) -> str:
     ]
     head = f"{model}: {len(failing)} of {lines} lines of the post-deployment checklist do not hold"
     return "\n".join([f"{head} (`slipway checklist {model}` looks again):", *told])
+
+
+def record(model: str, namespace: pulumi.Input[str], labels: Mapping[str, str], passed: Mapping[str, Any]) -> Manifest:
+    """The object that says what has passed; `passed` is what a checklist is about, by name."""
+    data = {name: json.dumps(value, sort_keys=True) for name, value in passed.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(f"{model}-checklist", namespace, labels),
+        "data": data,
+    }

@@ -12,6 +12,7 @@ import httpx
 from infra.checks import lines
 from infra.checks.lines import Answered, Golden, Monitored
 from infra.errors import RegistryError
+from infra.registry.client import connect
 from infra.registry.mlflow import MlflowRegistry, NoSuchEntryError
 from services.contract import VERSION_HEADER, Metric, Route
 
@@ -50,8 +51,8 @@ def post_deployment(deployed: Deployed) -> list[Verdict]:
 
 def answers(deployed: Deployed) -> list[Verdict]:
     """Whether each release answers as in training, through the gateway."""
-    with httpx.Client(base_url=deployed.registry, timeout=ANSWER_SECONDS, follow_redirects=True) as client:
-        registry = MlflowRegistry(client)
+    with connect(deployed.registry) as connection:
+        registry = MlflowRegistry(connection)
         return [_golden(deployed, registry, release, facts) for release, facts in sorted(deployed.releases.items())]
 
 

@@ -4,9 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from infra.config.base import ConfigModel, Quantity
+from infra.config.base import ConfigModel, HttpsUrl, HttpUrl, Quantity, Subject, broken_rule
+
+
+class IssuerConfig(ConfigModel):
+    """Who signs tokens, and whose of them the gateway lets in."""
+
+    issuer: HttpUrl
+    """The claim `iss`, to the letter."""
+
+    audiences: Annotated[list[str], Field(min_length=1)]
+    """The claim `aud` is one of these: the registry's own, so that a token for another service is none for it."""
+
+    subjects: Annotated[list[Subject], Field(min_length=1)]
+    """The claim `sub` is one of these, or begins as one that ends in `*`, which alone is everybody whom the issuer
+    knows: where it signs for strangers, too, say whom."""
+
+    jwks_uri: HttpsUrl | None = None
+    """Where the mesh's control plane fetches the issuer's public keys."""
+
+    jwks: str | None = None
+    """The issuer's public keys themselves, a JSON Web Key Set, where it has no such address."""
+
+    @field_validator("jwks")
+    @classmethod
+    def _keys_from_one_place(cls, jwks: str | None, info: ValidationInfo) -> str | None:
+        if (jwks is None) == (info.data.get("jwks_uri") is None):
+            raise broken_rule("an issuer's keys come from one place", "set jwksUri or jwks, and not both")
+        return jwks
 
 
 class MlflowConfig(ConfigModel):
@@ -14,6 +41,10 @@ class MlflowConfig(ConfigModel):
 
     database_size: Quantity = "2Gi"
     """Size of the volume of MLflow's database where the platform keeps it on one."""
+
+    login: list[IssuerConfig] = Field(default_factory=list)
+    """Whose tokens the gateway asks for before it lets a request through to MLflow. Empty: whoever reaches the gateway
+    is let in, and a gateway that others reach does not serve MLflow."""
 
     memory: Quantity = "2Gi"
     """Memory of the server: two processes of some 400 MB, and artifacts that stream through them."""

@@ -46,6 +46,8 @@ def broken_rule(rule: str, remedy: str) -> PydanticCustomError:
 _QUANTITY = r"^[1-9][0-9]*(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _IMAGE = r"^[a-z0-9][a-z0-9.\-_/:]*@sha256:[0-9a-f]{64}$"
 _URL = r"^https?://[^\s/@]+(/[^\s]*)?$"
+_HTTPS = r"^https://[^\s/@:]+(/[^\s]*)?$"
+_SUBJECT = r"^([^\s*]+\*?|\*)$"
 _DNS_LABEL = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 _ALPHANUMERIC = r"^[a-z0-9]+$"
 _HEADER = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
@@ -64,6 +66,8 @@ PATTERNS = {
     _QUANTITY: ("a Kubernetes quantity", 'write cores as "250m" or "2", bytes as "512Mi" or "1Gi"'),
     _IMAGE: ("an image by digest, a tag can move", "run `slipway images build`, or write <repository>@sha256:<digest>"),
     _URL: ("an HTTP address without credentials", "write http://<host>[:<port>][/<path>]"),
+    _HTTPS: ("an https address at its usual port", "write https://<host>[/<path>]"),
+    _SUBJECT: ("a subject of a token, or how it begins", "write it in full, or its beginning and a *"),
     _DNS_LABEL: ("a lower-case DNS label that starts with a letter", "use a-z, 0-9 and inner hyphens"),
     _ALPHANUMERIC: ("lower-case letters and digits", "drop everything else, hyphens too"),
     _HEADER: ("the name of a header in lower case", "use a-z, 0-9 and inner hyphens"),
@@ -86,6 +90,12 @@ ImageRef = Annotated[str, StringConstraints(pattern=_IMAGE)]
 
 HttpUrl = Annotated[str, StringConstraints(pattern=_URL)]
 """An HTTP address without credentials, kept as written."""
+
+HttpsUrl = Annotated[str, StringConstraints(pattern=_HTTPS)]
+"""An address with TLS at port 443, the one that network policies let the mesh's control plane reach."""
+
+Subject = Annotated[str, StringConstraints(pattern=_SUBJECT)]
+"""Whom a token is about, or how that begins: `repo:acme/models:*`."""
 
 ModelName = Annotated[str, StringConstraints(pattern=_DNS_LABEL, max_length=40)]
 """At most 40 characters: `<model>-<release>` names a Service, which may have 63."""

@@ -106,11 +106,12 @@ def _needs(model: RealtimeModelConfig, addons: AddonsConfig) -> Iterator[Refused
 
 def unreachable_registry(config: StackConfig) -> list[str]:
     """One line where previews would ask a registry through a gateway that does not serve it."""
-    if config.platform.internal or config.registry.url is not None or not config.models:
+    served = config.platform.internal or config.addons.mlflow.login
+    if served or config.registry.url is not None or not config.models:
         return []
     return [
         f"{PROJECT}:registry.url: missing → a gateway that others reach serves models alone, and previews ask the "
-        "registry → set it to MLflow's address on your network"
+        "registry → set it to MLflow's address on your network, or say in addons.mlflow.login who signs in"
     ]
 
 

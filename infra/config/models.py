@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from infra.config.base import ConfigModel, HeaderName, ImageRef, ReleaseName, broken_rule
 from infra.config.batch import BatchModelConfig
+from infra.config.prediction_log import PredictionLogConfig  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.streaming import StreamModelConfig
 from infra.config.workload import ExtraEnvName, ModelReference, ResourcesConfig
 
@@ -152,6 +153,9 @@ class RealtimeModelConfig(ConfigModel):
 
     slo: SloConfig = Field(default_factory=SloConfig)
     """What callers are promised: alerts and rollouts go by it."""
+
+    prediction_log: PredictionLogConfig | None = None
+    """What is written down of its requests; nothing unless said."""
 
     startup_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
     """Time that a replica may take to fetch, verify and load its model, in seconds."""

@@ -22,6 +22,7 @@ def stream_refusals(config: StackConfig) -> list[str]:
         for name, model in streams.items()
         for each in [*_topics(model, config), *_scaling(model, config)]
     ]
+    lines += _logs(config)
     brokers = config.platform.brokers
     if (streams or config.topics) and not brokers:
         key = f'models.{next(iter(streams))}.kind: "stream"' if streams else "topics: set"
@@ -43,6 +44,17 @@ def stream_refusals(config: StackConfig) -> list[str]:
                 "messages → name another"
             )
     return lines
+
+
+def _logs(config: StackConfig) -> Iterator[str]:
+    known = ", ".join(sorted(config.topics)) or "none"
+    for name, model in config.models.items():
+        log = model.prediction_log if model.kind == "realtime" else None
+        if log is not None and log.topic is not None and log.topic not in config.topics:
+            yield (
+                f"{PROJECT}:models.{name}.predictionLog.topic: {shown(log.topic)} → a topic of the stack ({known}) → "
+                f"declare it: {PROJECT}:topics.{log.topic}"
+            )
 
 
 def _topics(model: StreamModelConfig, config: StackConfig) -> Iterator[Refused]:

@@ -11,6 +11,7 @@ import httpx
 
 from infra.errors import RegistryError
 from infra.evidence.seal import TAG, Reading, read_seal, unseal
+from infra.registry.client import refusal
 from services.contract import artifact_digest
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class MlflowRegistry:
             raise self._silent(error) from error
         if response.is_success and response.headers.get("content-type", "").startswith("application/json"):
             return response
+        if (refused := refusal(response)) is not None:
+            raise RegistryError(refused)
         code = _error_code(response)
         if code in {NOT_FOUND, INVALID}:
             raise NoSuchEntryError(code)

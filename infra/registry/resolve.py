@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import httpx
-
 from infra.config.base import PROJECT
 from infra.errors import RegistryError
+from infra.registry.client import connect
 from infra.registry.mlflow import MlflowRegistry, NoSuchEntryError, Version
 from infra.registry.reference import ResolvedModel, parse_reference
 from services.contract import DIGEST_TAG
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
 Resolved: TypeAlias = Mapping[str, Mapping[str, ResolvedModel]]
 """By model, then by release."""
-
-ANSWER_SECONDS = 10.0
-"""Longest wait for one answer of the registry."""
 
 
 class Registry(Protocol):
@@ -47,8 +43,8 @@ def resolve(models: Mapping[str, ModelConfig], url: str) -> Resolved:
     """Resolves every reference in the registry at `url`, which is asked only if there is one."""
     if not models:
         return {}
-    with httpx.Client(base_url=url, timeout=ANSWER_SECONDS, follow_redirects=True) as client:
-        return resolve_in(models, MlflowRegistry(client))
+    with connect(url) as connection:
+        return resolve_in(models, MlflowRegistry(connection))
 
 
 def resolve_in(models: Mapping[str, ModelConfig], registry: Registry) -> Resolved:

@@ -19,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     namespaces.POD_SECURITY,
     production.PINNED,
     production.REPLICAS,
+    production.LOGIN,
     *evidence.RULES,
     data.ENCRYPTION,
     exposure.PUBLIC_ACCESS,

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from policies.rules.models import Release
     from policies.rules.rule import Properties
 
+MLFLOW = "slipway:addons:Mlflow"
+
 FEWEST_REPLICAS = 2
 """One may fail, or be moved with its node, while the other answers."""
 
@@ -34,6 +36,13 @@ def _replicas(resource_type: str, model: Properties) -> list[str]:
     return [line for each in releases(resource_type, model) for line in told(each, find)]
 
 
+def _login(resource_type: str, mlflow: Properties) -> list[str]:
+    if resource_type != MLFLOW or mlflow.get("production") is not True:
+        return []
+    reached = mlflow.get("publicUrl")
+    return [f"whoever reaches {reached} may change the registry"] if reached and not mlflow.get("login") else []
+
+
 PINNED = Rule(
     name="production-pinned-model",
     description="In production a release names a version: an alias that moves would change what runs, unreviewed.",
@@ -46,4 +55,11 @@ REPLICAS = Rule(
     description="In production whatever gets traffic has several replicas: one fails, the others answer.",
     remedy=f"set scaling.min of the model to {FEWEST_REPLICAS} or more",
     check=_replicas,
+)
+
+LOGIN = Rule(
+    name="production-registry-login",
+    description="In production the registry asks who somebody is: what it says a version is, releases will run.",
+    remedy="say in slipway:addons.mlflow.login whose tokens are let in",
+    check=_login,
 )

@@ -84,7 +84,7 @@ def declare(admin: AdminClient, topics: dict[str, Any]) -> None:
         settled(admin.incremental_alter_configs(settings, request_timeout=SECONDS))
 
 
-def allow(admin: AdminClient, user: str, streams: dict[str, Any]) -> None:
+def allow(admin: AdminClient, user: str, streams: dict[str, Any], logs: list[str]) -> None:
     """Step 4."""
     rights: list[AclBinding] = []
 
@@ -106,6 +106,8 @@ def allow(admin: AdminClient, user: str, streams: dict[str, Any]) -> None:
         give(ResourceType.TOPIC, stream["read"], exactly, AclOperation.DESCRIBE_CONFIGS)
         give(ResourceType.GROUP, group, exactly, AclOperation.READ, AclOperation.DESCRIBE)
         give(ResourceType.TRANSACTIONAL_ID, f"{group}-", prefixed, AclOperation.WRITE, AclOperation.DESCRIBE)
+    for topic in logs:
+        give(ResourceType.TOPIC, topic, exactly, AclOperation.WRITE, AclOperation.DESCRIBE)
     if rights:
         settled(admin.create_acls(rights, request_timeout=SECONDS))
 
@@ -117,7 +119,7 @@ def main(bootstrap: str, file: str) -> None:
     try:
         declare(admin, wanted["topics"])
         if wanted["user"]:
-            allow(admin, wanted["user"], wanted["streams"])
+            allow(admin, wanted["user"], wanted["streams"], wanted["logs"])
     except KafkaException as error:
         raise SystemExit(f"{bootstrap}: {error.args[0]}") from error
     print(f"{len(wanted['topics'])} topics are as declared")

@@ -59,12 +59,12 @@ class Site:
         return f"http://127.0.0.1:{self.port}/mlflow"
 
     def slipway(
-        self, *arguments: str, check: bool = True, stdin: str | None = None
+        self, *arguments: str, check: bool = True, stdin: str | None = None, token: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "tools.cli.main", *arguments],
             cwd=self.checkout,
-            env=self.variables,
+            env=self.variables | ({"MLFLOW_TRACKING_TOKEN": token} if token else {}),
             input=stdin,
             capture_output=True,
             text=True,

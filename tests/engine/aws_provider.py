@@ -20,7 +20,7 @@ FORCES_REPLACEMENT = {
         "capacityType",
         "clusterName",
         "instanceTypes",
-        "nodeGroupName",
+        "nodeGroupNamePrefix",
         "nodeRoleArn",
         "subnetIds",
     },
@@ -44,7 +44,8 @@ class RememberingAccount(RememberingProvider):
         return [key for key in changed if key in FORCES_REPLACEMENT.get(type_, ()) or key in NAMES]
 
     def beside(self, before, after):
-        return any(before.get(key) != after.get(key) for key in ("name", "bucket", "clusterName", "identifier"))
+        own = ("name", "bucket", "clusterName", "identifier")
+        return any(key.endswith("NamePrefix") for key in after) or any(before.get(key) != after.get(key) for key in own)
 
     def told(self, type_, name, inputs, old):
         found = answers.outputs(type_, name, inputs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from infra.certificate import issue
 from infra.platforms.aws.karpenter import CHART_VERSION
 from tests.golden.rendering import GOLDEN, stacks
 from tests.infra.waiting import answers, until
+from tests.processes import free_port
 from tools.toolchain.build import share
 from tools.toolchain.recipes import KEDA_VERSION
 
@@ -34,12 +34,6 @@ clusters: [{{name: test, cluster: {{server: "https://127.0.0.1:{port}", insecure
 users: [{{name: test, user: {{token: test-token}}}}]
 contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
 """
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

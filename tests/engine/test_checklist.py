@@ -107,6 +107,13 @@ def test_an_update_whose_release_answers_otherwise_than_in_training_fails_and_sa
     assert "slipway checklist fraud" in done.output
     assert "Deployment fraud-v2" in provider.objects, "it was deployed, and is there to be looked at"
 
+    again = checked.up()
+    assert not again, "what did not pass is looked at again, though nothing else is left to do"
+    assert "1 of 2 lines" in again.output
+    gateway.answers["v2"] = ("2", 0.25)
+    mended = checked.up()
+    assert mended, mended.output
+
     checked.configure(models={"fraud": ONE})
     back = checked.up()
     assert back, back.output

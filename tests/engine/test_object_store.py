@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 
 import botocore.exceptions
@@ -14,6 +13,7 @@ from infra import names
 from infra.platforms.local import bootstrap
 from infra.platforms.local.object_store import HEALTH, REGION, ROOT_ACCESS_KEY
 from tests.infra.waiting import answers, until
+from tests.processes import free_port
 
 pytestmark = pytest.mark.engine
 
@@ -23,9 +23,7 @@ OWNED = f"{names.MLFLOW}={names.MODELS_BUCKET}"
 
 @pytest.fixture
 def endpoint(toolchain_bin, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     for directory in ("data", "iam"):
         (tmp_path / directory).mkdir()
     command = [toolchain_bin / "versitygw", "--port", f"127.0.0.1:{port}", "--region", REGION]

@@ -10,6 +10,7 @@ from policies.rules import RULES, STACK_RULES
 from tests.engine.conftest import ROOT
 from tests.infra.evaluated import KEY, STRANGER, document
 from tests.infra.recording import realtime
+from tests.tokens import ISSUER
 
 pytestmark = pytest.mark.engine
 
@@ -27,6 +28,9 @@ k8s.apps.v1.Deployment("d", metadata={"name": "d"}, spec={"selector": {"matchLab
     "spec": {"containers": [{"name": "main", "image": "model:latest", "securityContext": {"privileged": True},
                              "resources": {"limits": {"nvidia.com/gpu": "1"}}}]},
 }})
+
+reached = {"production": True, "publicUrl": "https://m.example.com/mlflow", "login": []}
+pulumi.ComponentResource("slipway:addons:Mlflow", "m", reached)
 
 untagged = pulumi.ProviderResource("aws", "untagged", {"region": "eu-central-1"})
 options = pulumi.ResourceOptions(providers=[untagged])
@@ -61,6 +65,7 @@ VIOLATIONS = {
     "restricted": "container main is privileged",
     "namespace-pod-security": "namespace n enforces nothing",
     "gpu-toleration": "container main has a nvidia.com/gpu limit and its pod no toleration",
+    "production-registry-login": "whoever reaches https://m.example.com/mlflow may change the registry",
     "aws-encryption": "its disk is not encrypted",
     "aws-public-access": "the internet reaches the database",
     "aws-wildcard": "s3:* is allowed",
@@ -154,7 +159,8 @@ def told(output, rule, level):
 
 def test_every_bad_release_blocks_the_preview_under_its_rule_and_good_ones_pass(project, registry):
     bad = models_that_break_a_rule_each(registry)
-    project.configure(models=bad, evidence=GATE, production=True)
+    login = {"mlflow": {"login": [ISSUER]}}
+    project.configure(models=bad, evidence=GATE, production=True, addons=login)
     done = project.preview(*PACK)
     assert not done, done.output
     for name, (rule, wrong) in BAD.items():

@@ -64,20 +64,26 @@ def test_the_checklist_is_a_hook_unless_the_stack_does_without():
 def test_the_checklist_of_an_update_does_not_ask_the_shadow():
     releases = {"v1": {"model": "models:/fraud/1"}, "v2": {"model": "models:/fraud/2"}}
     config = stack(models={"fraud": realtime(releases=releases, shadow="v2")})
-    with mock.patch("infra.serving.realtime.model.after_change", return_value=None) as hooked:
+    with mock.patch("infra.serving.realtime.model.before_record", return_value=None) as hooked:
         record(lambda: deploy(config, resolve_with_evidence), preview=False)
     [(deployed, seconds)] = [call.args for call in hooked.call_args_list]
     assert (list(deployed.releases), deployed.shadow, seconds) == (["v1"], None, 60)
 
 
-def test_the_route_changes_with_the_versions_that_it_leads_to():
-    def annotations(version):
-        config = stack(models={"fraud": realtime(releases={"v1": {"model": f"models:/fraud/{version}"}})})
-        recorded = record(lambda: deploy(config, resolve_without_registry), preview=False)
-        return recorded.one("VirtualService", "fraud-route")["metadata"]["annotations"]
+def test_the_record_of_the_checklist_changes_with_all_that_answers():
+    def recorded(version=1, image="1", traffic=None):
+        releases = {
+            "v1": {"model": f"models:/fraud/{version}", "image": f"registry.example/inference@sha256:{image * 64}"},
+            "v2": {"model": "models:/fraud/2"},
+        }
+        config = stack(models={"fraud": realtime(releases=releases, traffic=traffic or {"v1": 100})})
+        done = record(lambda: deploy(config, resolve_without_registry), preview=False)
+        return done.one("ConfigMap", "fraud-checklist")["data"]
 
-    assert annotations(1) == {"slipway.dev/serves": "v1=1"}
-    assert annotations(1) != annotations(2), "the checklist hangs on the route's changes"
+    first = recorded()
+    assert first == recorded()
+    for changed in (recorded(version=3), recorded(image="2"), recorded(traffic={"v2": 100})):
+        assert changed != first
 
 
 @pytest.mark.parametrize(

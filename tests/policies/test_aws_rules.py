@@ -12,6 +12,7 @@ from policies.rules.aws import data, environment, exposure, identity, nodes
 from policies.rules.rule import Declared
 from tests.infra.aws.environment import platform
 from tests.infra.recording import realtime, record, resolve_without_registry, stack
+from tests.tokens import ISSUER
 
 DISK = {"deviceName": "/dev/xvda", "ebs": {"encrypted": "true"}}
 METADATA = {"httpTokens": "required", "httpPutResponseHopLimit": 1}
@@ -255,7 +256,9 @@ def test_the_platform_excepts_no_action_that_the_rule_does_not():
 
 
 def test_our_own_environment_violates_nothing():
-    config = stack(platform=platform(), models={"fraud": realtime(scaling={"min": 2})}, production=True)
+    models = {"fraud": realtime(scaling={"min": 2})}
+    login = {"mlflow": {"login": [ISSUER]}}
+    config = stack(platform=platform(), models=models, production=True, addons=login)
     declared = [
         Declared(each.type, each.name, each.inputs)
         for each in record(lambda: deploy(config, resolve_without_registry), preview=False).resources

@@ -180,10 +180,29 @@ def test_production_names_versions_and_has_replicas(rule, properties, allowed):
     assert all("slipway:models.fraud.releases.v1" in line for line in found)
 
 
+@pytest.mark.parametrize(
+    ("said", "allowed"),
+    [
+        ({"publicUrl": "https://m.example.com/mlflow", "login": []}, False),
+        ({"publicUrl": "https://m.example.com/mlflow", "login": ["https://issuer.example.com"]}, True),
+        ({"publicUrl": None, "login": []}, True),
+        ({"publicUrl": "https://m.example.com/mlflow", "login": [], "production": False}, True),
+    ],
+)
+def test_a_registry_that_is_reached_in_production_asks_who_somebody_is(said, allowed):
+    found = production.LOGIN.violations(production.MLFLOW, {"production": True, **said})
+    assert found == [] if allowed else "whoever reaches https://m.example.com/mlflow" in found[0]
+
+
 def test_every_rule_has_a_violating_case_here():
     elsewhere = {rule.name for rule in evidence.RULES}  # test_evidence.py
     elsewhere |= {rule.name for rule in RULES if rule.name.startswith("aws-")}  # test_aws_rules.py
-    parametrized = {production.PINNED.name, production.REPLICAS.name, workloads.GPU_TOLERATION.name}
+    parametrized = {
+        production.PINNED.name,
+        production.REPLICAS.name,
+        production.LOGIN.name,
+        workloads.GPU_TOLERATION.name,
+    }
     judged = {rule.name for rule, _, _ in VIOLATIONS} | {namespaces.POD_SECURITY.name} | parametrized | elsewhere
     assert judged == {rule.name for rule in RULES}, "a rule that nothing violates proves nothing"
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 
 from examples.breast_cancer.train import MODEL_NAME
 from services.contract import Env
-from tests.processes import Process
+from tests.processes import Process, free_port
 from tools.registry import Registration, register_bundle
 
 
@@ -144,9 +143,7 @@ def gateway(toolchain_bin, tmp_path_factory):
     """Endpoint of a versitygw over a directory."""
     root = tmp_path_factory.mktemp("s3")
     (root / "data").mkdir()
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{chosen.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     environment = {"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY": S3_KEY["AWS_ACCESS_KEY_ID"]}
     environment["ROOT_SECRET_KEY"] = S3_KEY["AWS_SECRET_ACCESS_KEY"]
     command = [str(toolchain_bin / "versitygw"), "--port", address, "--health", "/health", "posix", str(root / "data")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,17 +12,11 @@ import yaml
 from infra import names
 from infra.telemetry import scraping
 from services.contract import HTTP_PORT
-from tests.processes import Process
+from tests.processes import Process, free_port
 from tools.toolchain import build
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return chosen.getsockname()[1]
 
 
 def answers(url: str):

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 
 import pytest
 
-from tools.images import store
+from tools.images import build, store
 from tools.images.load import write_archive
 from tools.steps import StepError
 
@@ -87,3 +88,38 @@ def test_an_image_whose_layer_is_gone_is_not_there(base):
     assert not store.has(base)
     with pytest.raises(StepError, match="slipway images build"):
         store.blob(store.parts(base)[-1])
+
+
+def test_prune_deletes_what_no_kept_image_has_and_shared_layers_stay(base, code):
+    image = store.add_layer(base, code, "/opt")
+    own = set(store.parts(image)) - set(store.parts(base))
+    freed = store.prune([base])
+    assert store.has(base), "the layer that both have stays"
+    assert freed > 0
+    for digest in (image, *own):
+        with pytest.raises(StepError):
+            store.blob(digest)
+    assert store.prune([base]) == 0
+
+
+def test_prune_keeps_what_was_asked_for_lately_and_what_this_checkout_has_built(base, code, tmp_path, monkeypatch):
+    images = tmp_path / "cache" / "images"
+    recorded = store.add_layer(base, code, "/opt")
+    (code / "inner" / "module.py").write_text("print('old')\n")
+    forgotten = store.add_layer(base, code, "/opt")
+    (tmp_path / "images.json").write_text(json.dumps({"inference": f"slipway.local/inference@{recorded}"}))
+    monkeypatch.setattr(build, "RECORD", tmp_path / "images.json")
+    removed = tmp_path / "removed"
+    (tmp_path / "builder").write_text(f'#!/bin/sh\necho "$@" >> {removed}\n')
+    (tmp_path / "builder").chmod(0o755)
+    monkeypatch.setattr(build, "builder", lambda: str(tmp_path / "builder"))
+    new, old = images / f"mlflow-{'a' * 16}", images / f"istio-proxy-{'b' * 16}"
+    new.write_text(base)
+    old.write_text(forgotten)
+    os.utime(old, (0, 0))
+    assert build.prune(days=1) > 0
+    assert (new.exists(), old.exists()) == (True, False)
+    assert (store.has(base), store.has(recorded)) == (True, True)
+    with pytest.raises(StepError):
+        store.blob(forgotten)
+    assert removed.read_text() == f"rmi slipway.local/istio-proxy:{'b' * 16}\n"

@@ -35,6 +35,14 @@ def build_command(
     print(json.dumps(builder.build(steps, groups, base=base, only=set(only or ())), indent=2))
 
 
+@app.command("prune")
+def prune_command(
+    days: Annotated[float, typer.Option(min=0, help="Keep what a build has asked for in so many days.")] = 7.0,
+) -> None:
+    """Delete built images that are not used any more from the cache. Clusters have copies of their own."""
+    print(f"{builder.prune(days) / 1e9:.1f} GB less")
+
+
 @app.command("load")
 def load_command(name: Name = names.DEFAULT_NAME) -> None:
     """Bring the built images into the embedded cluster, only the layers it lacks."""

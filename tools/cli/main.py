@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from tools.cli import batch, checklist, cluster, doctor, images, models, previews, rollout, stack, stream, toolchain, ui
+from tools.cli import (
+    backup,
+    batch,
+    checklist,
+    cluster,
+    doctor,
+    images,
+    models,
+    previews,
+    rollout,
+    stack,
+    stream,
+    toolchain,
+    ui,
+)
 from tools.steps import StepError
 
 app = typer.Typer(
@@ -34,6 +48,7 @@ app.add_typer(batch.app, name="batch")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(images.app, name="images")
 app.add_typer(models.app, name="models")
+app.add_typer(backup.app, name="registry")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(stream.app, name="stream")
 app.add_typer(toolchain.app, name="toolchain")

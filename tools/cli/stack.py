@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -59,10 +58,7 @@ def env(cluster: Cluster = names.DEFAULT_NAME, context: Context = None) -> None:
 
 def pulumi(arguments: typer.Context, cluster: Cluster = names.DEFAULT_NAME, context: Context = None) -> None:
     """Run `pulumi` with that environment, previews and updates with our policies: `slipway pulumi preview -s local`."""
-    found = environment.resolve(context, cluster)
-    os.chdir(paths.PROJECT)
-    variables = {**os.environ, **found.variables}
-    os.execvpe("pulumi", ["pulumi", *environment.judged(arguments.args)], variables)  # noqa: S606 no shell is the point
+    raise typer.Exit(environment.resolve(context, cluster).run(arguments.args))
 
 
 def endpoints(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from infra.config.aws import AwsPlatformConfig
 from infra.config.platform import LocalPlatformConfig
+from infra.registry.client import TOKEN
 from tools.cluster import preflight
-from tools.doctor import aws, checkout
+from tools.doctor import aws, checkout, login
 from tools.doctor.check import Finding, good, unknown
 from tools.steps import StepError
 
@@ -25,11 +28,12 @@ def examine(
     parsed, found = checkout.configuration(config)
     yield from found
     if parsed is None:
-        for subject in ("images", "charts", "platform"):
+        for subject in ("images", "charts", login.SUBJECT, "platform"):
             yield unknown(subject, "the stack file says not which", "correct the file and run `slipway doctor` again")
         return
     yield checkout.images(parsed, build)
     yield from checkout.charts(parsed, build)
+    yield login.login(parsed.addons.mlflow.login, os.environ.get(TOKEN), datetime.now(UTC))
     platform = parsed.platform
     if isinstance(platform, AwsPlatformConfig):
         yield from aws.findings(platform)

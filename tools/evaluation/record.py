@@ -16,11 +16,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
-
 from infra.errors import RegistryError as UnreadableError
 from infra.evidence.document import text
 from infra.evidence.seal import TAG, seal
+from infra.registry.client import connect
 from infra.registry.mlflow import MlflowRegistry, NoSuchEntryError
 from tools.evaluation import card
 from tools.evaluation.signer import signing_key
@@ -39,8 +38,6 @@ CARD_TAG = "slipway.model-card"
 
 OURS = "Model card: "
 """Begins a description that we wrote; one that a person wrote is left alone."""
-
-ANSWER_SECONDS = 30.0
 
 
 def record(tracking_uri: str, evidence: Evidence) -> Seal:
@@ -80,8 +77,8 @@ def _record(tracking_uri: str, evidence: Evidence) -> Seal:
 
 def read(tracking_uri: str, version: RegisteredVersion) -> Reading | None:
     """The evidence of a version as the program would read it at preview; None where there is none."""
-    with httpx.Client(base_url=tracking_uri, timeout=ANSWER_SECONDS, follow_redirects=True) as client:
-        registry = MlflowRegistry(client)
+    with connect(tracking_uri) as connection:
+        registry = MlflowRegistry(connection)
         try:
             return registry.evidence(registry.version(version.name, version.version))
         except (UnreadableError, NoSuchEntryError) as error:

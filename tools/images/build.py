@@ -11,9 +11,11 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +41,10 @@ PUBLIC_BASE = "docker.io/library/python:3.11-slim-bookworm"
 LOCAL_BASE = f"{REPOSITORY}/python-base"
 
 CERTIFICATES = "/etc/ssl/certs"
+
+KEY_DIGITS = 16
+KNOWN = re.compile(rf"[a-z-]+-[0-9a-f]{{{KEY_DIGITS}}}")
+"""Names of the files that say which image was built for a key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,7 @@ class Image:
 
 IMAGES: tuple[Image, ...] = (
     Image(name="object-store", binaries=("versitygw",), uses_base=False, estimate=5),
-    Image(name="istiod", binaries=("pilot-discovery",), uses_base=False, estimate=5),
+    Image(name="istiod", binaries=("pilot-discovery",), estimate=5),
     Image(
         name="istio-proxy",
         extra="mesh",
@@ -88,7 +94,7 @@ IMAGES: tuple[Image, ...] = (
         group=Group.MONITORING,
     ),
     Image(name="kserve", binaries=("kserve",), uses_base=False, estimate=5, group=Group.KSERVE),
-    Image(name="keda", binaries=("keda", "keda-adapter"), uses_base=False, estimate=5, group=Group.KEDA),
+    Image(name="keda", binaries=("keda", "keda-adapter"), estimate=5, group=Group.KEDA),
     Image(name="kafka", jars=True, estimate=60, group=Group.KAFKA),
     Image(
         name="inference",
@@ -128,7 +134,9 @@ def build(steps: Steps, groups: set[Group], *, base: str | None = None, only: se
             key = _key(image, context, chosen)
             known = paths.cache() / "images" / f"{image.name}-{key}"
             digest = known.read_text().strip() if known.exists() else ""
-            if not digest or not store.has(digest):
+            if digest and store.has(digest):
+                known.touch()  # `prune` goes by it
+            else:
                 if chosen == LOCAL_BASE:
                     _make_base(steps)
                 with steps.step(f"image {image.name}", estimate=image.estimate) as step:
@@ -142,6 +150,25 @@ def build(steps: Steps, groups: set[Group], *, base: str | None = None, only: se
     RECORD.parent.mkdir(exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def prune(days: float) -> int:
+    """Delete images that no build of any checkout has asked for in so many days; the bytes that the store had of them.
+
+    The builder's own copies go, too. Those that this checkout has built last stay.
+    """
+    with _lock():
+        before = time.time() - days * 86_400
+        known = [path for path in (paths.cache() / "images").iterdir() if KNOWN.fullmatch(path.name)]
+        old = [path for path in known if path.stat().st_mtime < before]
+        if old and (tool := builder()) != "docker":  # Docker keeps the layers of builds by its own rules
+            tags = [f"{REPOSITORY}/{path.name[: -KEY_DIGITS - 1]}:{path.name[-KEY_DIGITS:]}" for path in old]
+            subprocess.run([tool, "rmi", *tags], capture_output=True, check=False)  # some may be gone already
+        for path in old:
+            path.unlink()
+        recorded = json.loads(RECORD.read_text()).values() if RECORD.exists() else ()
+        kept = [path.read_text().strip() for path in known if path not in old]
+        return store.prune([*kept, *(reference.partition("@")[2] for reference in recorded)])
 
 
 @contextmanager
@@ -211,7 +238,7 @@ def _key(image: Image, context: Path, base: str | None) -> str:
         digest.update(str(path.relative_to(context)).encode() + b"\0")
         with path.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:KEY_DIGITS]
 
 
 def docker_answers() -> bool:

@@ -12,6 +12,7 @@ from tools import paths
 from tools.steps import StepError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -80,6 +81,17 @@ def add_layer(base: str, folder: Path, target: str) -> str:
     manifest["config"] |= {"digest": _write(config_bytes), "size": len(config_bytes)}
     manifest["layers"].append({"mediaType": LAYER_TYPE, "digest": layer, "size": len(buffer.getvalue())})
     return _write(json.dumps(manifest).encode())
+
+
+def prune(kept: Iterable[str]) -> int:
+    """Delete what none of these images has; the result is how many bytes that were."""
+    needed = {_path(part) for digest in kept if has(digest) for part in (digest, *parts(digest))}
+    freed = 0
+    for path in sorted(_root().glob("sha256/*")):
+        if path not in needed:
+            freed += path.stat().st_size
+            path.unlink()
+    return freed
 
 
 def _root() -> Path:

@@ -72,6 +72,8 @@ def statements(facts: Facts, needs: Needs) -> list[Statement]:
     for place in needs.reads:
         if (place.bucket, place.prefix) not in written:
             found += _objects(facts, place, write=False)
+    for place in needs.appends:
+        found += iam.bucket_appends(_bucket(facts, place), facts.bucket_key, place.prefix)
     if _signs_in_at_kafka(needs):
         found += kafka.statements(facts.kafka.apply(lambda it: str((it or {})["arn"])), needs)
     if needs.database:
@@ -87,7 +89,7 @@ def flows(facts: Facts, needs: Needs) -> list[Manifest]:
     """Ways out: to the node's agent, and to what the role is for."""
     data = blocks(facts.data_cidrs)
     found = [network.flow("to", [AGENT], [AGENT_PORT])]
-    if needs.reads or needs.writes:
+    if needs.reads or needs.writes or needs.appends:
         # S3 has public addresses, even where a gateway endpoint leads to it.
         found.append(network.flow("to", [ONLY_PUBLIC], [HTTPS]))
     if _signs_in_at_kafka(needs):
@@ -102,5 +104,8 @@ def _signs_in_at_kafka(needs: Needs) -> bool:
 
 
 def _objects(facts: Facts, place: Place, *, write: bool) -> list[Statement]:
-    arn = facts.buckets.apply(lambda it: f"arn:aws:s3:::{it[place.bucket]}")
-    return iam.bucket_access(arn, facts.bucket_key, place.prefix, write=write)
+    return iam.bucket_access(_bucket(facts, place), facts.bucket_key, place.prefix, write=write)
+
+
+def _bucket(facts: Facts, place: Place) -> pulumi.Output[str]:
+    return facts.buckets.apply(lambda it: f"arn:aws:s3:::{it[place.bucket]}")

@@ -110,3 +110,11 @@ def bucket_access(
         allow(["s3:ListBucket"], [bucket_arn], listed),
         allow(["kms:Decrypt", *(["kms:GenerateDataKey"] if write else [])], [key_arn]),
     ]
+
+
+def bucket_appends(bucket_arn: pulumi.Input[str], key_arn: pulumi.Input[str], prefix: str) -> list[Statement]:
+    """New objects below a prefix of a bucket, and the key that encrypts them; nothing that is there."""
+    return [
+        allow(["s3:PutObject"], [pulumi.Output.concat(bucket_arn, f"/{prefix}*")]),
+        allow(["kms:GenerateDataKey"], [key_arn]),
+    ]

@@ -72,7 +72,8 @@ def managed(  # noqa: PLR0913, PLR0917 (a node group is where all of these meet)
     )
     inputs: dict[str, Any] = {
         "clusterName": cluster,
-        "nodeGroupName": group.name,
+        # A prefix: a change that makes another group of it, as of its instance types, brings that one up first.
+        "nodeGroupNamePrefix": f"{group.name}-",
         "nodeRoleArn": role.output("arn"),
         "subnetIds": list(subnets),
         "instanceTypes": list(group.instance_types),

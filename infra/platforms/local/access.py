@@ -39,7 +39,7 @@ class LocalAccess:
         labels: dict[str, str] = {}
         env: list[dict[str, Any]] = []
         volumes, mounts = {}, {}
-        owners = {object_store.OWNERS[place.bucket] for place in (*needs.reads, *needs.writes)}
+        owners = {object_store.OWNERS[place.bucket] for place in (*needs.reads, *needs.writes, *needs.appends)}
         if owners:
             if len(owners) > 1:
                 raise AssertionError(f"{account}: one user of S3 for each workload, not {sorted(owners)}")

@@ -75,7 +75,7 @@ def inference_service(spec: ReleaseSpec, runtime: pulumi.Input[str], pod: Manife
             "storageUri": spec.resolved.uri,
             **{key: container[key] for key in OF_A_RELEASE},
         },
-        "labels": dict(spec.labels),
+        "labels": spec.pod_labels,
         "annotations": dict(described),
     }
     if mode == "standard":

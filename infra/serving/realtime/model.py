@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.checks.hook import after_change
+from infra.checks.hook import before_record, record
 from infra.checks.live import Deployed
 from infra.k8s import mesh, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
@@ -19,9 +19,10 @@ from infra.serving.realtime.release import ReleaseSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infra.access import Granted
     from infra.config.evidence import ChecklistConfig, EvidenceConfig
     from infra.config.models import RealtimeModelConfig
-    from infra.outputs import AddonOutputs, Namespaces
+    from infra.outputs import AddonOutputs, PlatformOutputs
     from infra.registry.reference import ResolvedModel
 
 
@@ -34,7 +35,9 @@ class RealtimeModelArgs:
     """What each release's reference stands for."""
     image: str | None
     """Image of the releases that name none of their own."""
-    namespaces: Namespaces
+    platform: PlatformOutputs
+    topics: pulumi.Resource | None
+    """Once this is there, so are the stack's topics and the rights to them; None where it has none."""
     addons: AddonOutputs
     gate: EvidenceConfig
     """What the releases have to show."""
@@ -51,7 +54,8 @@ class RealtimeModel(pulumi.ComponentResource):
 
     1. A new release's objects are made, and its pods become ready; if they do not, the update ends here.
     2. The route changes: weights reach only releases that step 1 has seen ready.
-    3. What left the configuration is deleted, last of all: Pulumi deletes after it has created and
+    3. The post-deployment checklist holds, and that is recorded.
+    4. What left the configuration is deleted, last of all: Pulumi deletes after it has created and
        updated everything else, and the pods go on answering while the gateway learns of step 2.
     """
 
@@ -74,9 +78,15 @@ class RealtimeModel(pulumi.ComponentResource):
         self.register_outputs({"endpoint": self.endpoint})
 
     def _release(self, release: str, policy: pulumi.Resource) -> list[pulumi.Resource]:
-        spec = self._spec(release)
+        needs = manifests.needs(self._args.config)
+        namespace = self._args.platform.namespaces.models
+        granted = self._args.platform.access.grant(names.workload(self._name, release), namespace, needs, self._child)
+        spec = self._spec(release, granted)
         account = workloads.service_account(spec.name, spec.namespace, spec.labels)
-        workload, deployment = self._workload(spec, name_of(declare(spec.name, account, self._child)), policy)
+        before = [policy, *granted.after]
+        if needs.produces and self._args.topics is not None:
+            before.append(self._args.topics)
+        workload, deployment = self._workload(spec, name_of(declare(spec.name, account, self._child)), before)
         # After the workload: the provider waits for a Service's endpoints, and without pods there are none.
         after = pulumi.ResourceOptions(parent=self, depends_on=[workload])
         service = declare(spec.name, manifests.service(spec), after)
@@ -94,13 +104,13 @@ class RealtimeModel(pulumi.ComponentResource):
         return declared
 
     def _workload(
-        self, spec: ReleaseSpec, account: pulumi.Input[str], policy: pulumi.Resource
+        self, spec: ReleaseSpec, account: pulumi.Input[str], before: list[pulumi.Resource]
     ) -> tuple[pulumi.CustomResource, str]:
         """What makes the release's pods, and the name of its Deployment."""
         within = f"{manifests.deadline_seconds(spec.settings)}s"
         options = pulumi.ResourceOptions(
             parent=self,
-            depends_on=[policy],
+            depends_on=before,
             custom_timeouts=pulumi.CustomTimeouts(create=within, update=within),
         )
         if spec.settings.runtime == "kserve":
@@ -120,7 +130,7 @@ class RealtimeModel(pulumi.ComponentResource):
             self._runtime = declare(self._name, kserve.serving_runtime(self._name, spec, pod), options)
         return self._runtime
 
-    def _spec(self, release: str) -> ReleaseSpec:
+    def _spec(self, release: str, granted: Granted) -> ReleaseSpec:
         config = self._args.config.releases[release]
         return ReleaseSpec(
             model=self._name,
@@ -128,31 +138,32 @@ class RealtimeModel(pulumi.ComponentResource):
             config=config,
             settings=self._args.config,
             resolved=self._args.resolved[release],
-            image=config.image or str(self._args.image),
-            namespace=self._args.namespaces.models,
+            image=self._image(release),
+            platform=self._args.platform,
             mlflow_url=self._args.addons.mlflow.url,
+            granted=granted,
         )
+
+    def _image(self, release: str) -> str:
+        return self._args.config.releases[release].image or str(self._args.image)
 
     def _network_policy(self) -> Manifest:
         args = self._args
-        registry = (args.namespaces.platform, args.addons.mlflow.port)
+        registry = (args.platform.namespaces.platform, args.addons.mlflow.port)
         return manifests.network_policy(
-            self._name, args.namespaces.models, args.addons.gateway.namespace, registry, args.config.shadow
+            self._name, args.platform.namespaces.models, args.addons.gateway.namespace, registry, args.config.shadow
         )
 
     def _route(self, ready: list[pulumi.Resource]) -> None:
         config = self._args.config
         manifest = routing.virtual_service(
             self._name,
-            self._args.namespaces.models,
+            self._args.platform.namespaces.models,
             self._args.addons.gateway.reference,
             routing.routes(self._name, config),
             manifests.model_labels(self._name),
         )
-        serves = ", ".join(f"{release}={self._args.resolved[release].version}" for release in sorted(config.releases))
-        manifest["metadata"]["annotations"] = {names.ANNOTATION_SERVES: serves}
-        options = pulumi.ResourceOptions(parent=self, depends_on=ready, hooks=self._hooks())
-        route = declare(f"{self._name}-route", manifest, options)
+        route = declare(f"{self._name}-route", manifest, pulumi.ResourceOptions(parent=self, depends_on=ready))
         if config.sticky is not None:
             gateway = self._args.addons.gateway
             sticky = mesh.sticky_route(
@@ -163,13 +174,13 @@ class RealtimeModel(pulumi.ComponentResource):
                 config.sticky.header,
                 manifests.model_labels(self._name),
             )
-            declare(f"{self._name}-sticky", sticky, pulumi.ResourceOptions(parent=self, depends_on=[route]))
+            route = declare(f"{self._name}-sticky", sticky, pulumi.ResourceOptions(parent=self, depends_on=[route]))
+        if self._args.checklist.enabled:
+            self._checklist(route)
 
-    def _hooks(self) -> pulumi.ResourceHookBinding | None:
-        """The post-deployment checklist, unless the stack does without."""
+    def _checklist(self, route: pulumi.Resource) -> None:
+        """The post-deployment checklist, of what answers once the route is there."""
         checklist = self._args.checklist
-        if not checklist.enabled:
-            return None
         monitoring = self._args.addons.monitoring
         # Without the shadow: no update waits for it, and nothing is compared before callers send something.
         shadow = self._args.config.shadow
@@ -181,4 +192,14 @@ class RealtimeModel(pulumi.ComponentResource):
             registry=self._args.registry,
             prometheus=None if monitoring is None else monitoring.public_url,
         )
-        return after_change(deployed, checklist.timeout_seconds)
+        answering = {release: self._answering(release) for release in sorted(deployed.releases)}
+        passed = {"releases": answering, "traffic": self._args.config.traffic}
+        manifest = record(self._name, self._args.platform.namespaces.models, manifests.model_labels(self._name), passed)
+        hooks = before_record(deployed, checklist.timeout_seconds)
+        options = pulumi.ResourceOptions(parent=self, depends_on=[route], hooks=hooks)
+        declare(f"{self._name}-checklist", manifest, options)
+
+    def _answering(self, release: str) -> dict[str, str]:
+        """What decides how a release answers: its model and its code."""
+        resolved = self._args.resolved[release]
+        return {"version": resolved.version, "digest": resolved.digest, "image": self._image(release)}

@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pulumi
+
 from infra import names
+from infra.access import Needs, Place
 from infra.config.models import MirrorConfig
 from infra.k8s import network, placement, probes, workloads
 from infra.k8s.manifest import Manifest, metadata
@@ -14,9 +17,9 @@ from infra.k8s.quantities import cores
 from services.contract import GRPC_PORT, HTTP_PORT, MODEL_MOUNT, Env, Route
 
 if TYPE_CHECKING:
-    import pulumi
-
+    from infra.access import Granted
     from infra.config.models import RealtimeModelConfig, ReleaseConfig
+    from infra.outputs import PlatformOutputs
     from infra.registry.reference import ResolvedModel
 
 HTTP = "http"
@@ -49,8 +52,15 @@ class ReleaseSpec:
     """The model's settings, shared by its releases."""
     resolved: ResolvedModel
     image: str
-    namespace: pulumi.Input[str]
+    platform: PlatformOutputs
     mlflow_url: pulumi.Input[str]
+    granted: Granted
+    """What the platform gives for `needs`."""
+
+    @property
+    def namespace(self) -> pulumi.Input[str]:
+        """Where its objects are."""
+        return self.platform.namespaces.models
 
     @property
     def name(self) -> str:
@@ -62,6 +72,11 @@ class ReleaseSpec:
         """Labels that select the release's pods; they never change."""
         return {**model_labels(self.model), names.LABEL_RELEASE: self.release}
 
+    @property
+    def pod_labels(self) -> dict[str, str]:
+        """Labels of its pods."""
+        return {**self.labels, **self.granted.labels}
+
 
 def model_labels(model: str) -> dict[str, str]:
     """Labels of everything that belongs to a model."""
@@ -71,6 +86,17 @@ def model_labels(model: str) -> dict[str, str]:
 def host(model: str, release: str) -> str:
     """Fully qualified name of a release's Service."""
     return names.service_host(names.workload(model, release), names.MODELS_NAMESPACE)
+
+
+def needs(settings: RealtimeModelConfig) -> Needs:
+    """What a release does on the platform: write its log, where it has one. Its model comes from MLflow."""
+    log = settings.prediction_log
+    if log is None:
+        return Needs()
+    return Needs(
+        appends=[] if log.prefix is None else [Place("predictions", log.prefix)],
+        produces=[] if log.topic is None else [log.topic],
+    )
 
 
 def deadline_seconds(settings: RealtimeModelConfig) -> int:
@@ -96,16 +122,41 @@ def environment(spec: ReleaseSpec) -> dict[str, pulumi.Input[str]]:
         mirror = spec.settings.mirror or MirrorConfig()
         contract[Env.COMPARE_URL] = f"http://{host(spec.model, spec.settings.live)}:{HTTP_PORT}"
         contract[Env.COMPARE_SHARE] = f"{mirror.compare_percent / 100:g}"
-    return {**contract, "HOME": workloads.SCRATCH, **spec.config.env}
+    return {**contract, **_log(spec), "HOME": workloads.SCRATCH, **spec.config.env}
+
+
+def _log(spec: ReleaseSpec) -> dict[str, pulumi.Input[str]]:
+    """Variables of the prediction log."""
+    log, platform = spec.settings.prediction_log, spec.platform
+    if log is None:
+        return {}
+    said: dict[str, pulumi.Input[str]] = {Env.PREDICTION_LOG_SHARE: f"{log.share:g}"}
+    if log.redact:
+        said[Env.PREDICTION_LOG_REDACT] = ",".join(log.redact)
+    if log.topic is not None:
+        if platform.kafka is None:
+            raise AssertionError("a log in Kafka without Kafka is refused with the configuration")
+        said[Env.PREDICTION_LOG] = pulumi.Output.concat("kafka://", platform.kafka.bootstrap, "/", log.topic)
+        return said
+    bucket = platform.predictions_bucket
+    said[Env.PREDICTION_LOG] = pulumi.Output.concat("s3://", bucket.name, "/", (log.prefix or "").rstrip("/"))
+    said["AWS_DEFAULT_REGION"] = bucket.region
+    if bucket.endpoint is not None:
+        said[Env.S3_ENDPOINT_URL] = bucket.endpoint
+    return said
 
 
 def pod(spec: ReleaseSpec, account: pulumi.Input[str]) -> workloads.Pod:
     """The pods of a release, whatever makes them."""
     return workloads.Pod(
-        labels=spec.labels,
+        labels=spec.pod_labels,
         annotations=served(spec.resolved),
         containers=[_container(spec)],
-        volumes={"cache": {"emptyDir": {"sizeLimit": "10Gi"}}, "scratch": {"emptyDir": {"sizeLimit": "1Gi"}}},
+        volumes={
+            "cache": {"emptyDir": {"sizeLimit": "10Gi"}},
+            "scratch": {"emptyDir": {"sizeLimit": "1Gi"}},
+            **spec.granted.volumes,
+        },
         service_account=account,
         grace_seconds=ROUTE_SECONDS + DRAIN_SECONDS,
         extra={
@@ -174,8 +225,8 @@ def _container(spec: ReleaseSpec) -> Manifest:
         "inference",
         spec.image,
         placement.resources(limits),
-        {"cache": CACHE, "scratch": workloads.SCRATCH},
-        env=workloads.env(environment(spec)),
+        {"cache": CACHE, "scratch": workloads.SCRATCH, **spec.granted.mounts},
+        env=[*workloads.env(environment(spec)), *spec.granted.env],
         ports=[{"name": name, "containerPort": port} for name, port in PORTS.items()],
         startupProbe=probes.startup(Route.READY, HTTP, within=spec.settings.startup_seconds),
         readinessProbe=probes.readiness(Route.READY, HTTP),

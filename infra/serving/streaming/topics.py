@@ -18,7 +18,7 @@ from infra.k8s.manifest import Manifest, declare, name_of
 from services.contract import TOPICS_MODULE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from infra.access import Granted
     from infra.config.streaming import StreamModelConfig, TopicConfig
@@ -38,6 +38,8 @@ class TopicsArgs:
     topics: Mapping[str, TopicConfig]
     streams: Mapping[str, StreamModelConfig]
     """Whose rights are given."""
+    logs: Sequence[str]
+    """Topics that predictions of realtime models are written to."""
     image: str
     """The service's, which knows Kafka."""
     platform: PlatformOutputs
@@ -125,7 +127,8 @@ def topic_list(args: TopicsArgs, user: str | None) -> str:
         name: {"read": stream.input, "write": [stream.output, stream.dead_letter], "group": stream.group or name}
         for name, stream in args.streams.items()
     }
-    return json.dumps({"user": user, "topics": topics, "streams": streams}, indent=1, sort_keys=True) + "\n"
+    listed = {"user": user, "topics": topics, "streams": streams, "logs": sorted(set(args.logs))}
+    return json.dumps(listed, indent=1, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from tests.infra.aws.environment import platform
 from tests.infra.recording import batch, realtime, record, resolve_without_registry, stack
 
 KAFKA = "arn:aws:kafka:eu-central-1:123456789012"
-TOPICS = {name: {"partitions": 3, "replication": 3} for name in ("cards", "scores", "dead")}
+TOPICS = {name: {"partitions": 3, "replication": 3} for name in ("cards", "scores", "dead", "lines")}
 STREAM = {
     "kind": "stream", "model": "models:/fraud/7", "input": "cards", "output": "scores", "deadLetter": "dead",
     "scaling": {"max": 3},
@@ -38,7 +38,13 @@ def deployed():
         platform=platform(),
         addons={"keda": {"enabled": True}},
         topics=TOPICS,
-        models={"classifier": realtime(), "nightly": batch(), "fraud": STREAM},
+        models={
+            "classifier": realtime(),
+            "logged": realtime(predictionLog={"path": "predictions/log/logged"}),
+            "told": realtime(predictionLog={"topic": "lines"}),
+            "nightly": batch(),
+            "fraud": STREAM,
+        },
     )
     return record(lambda: deploy(config, resolve_without_registry), preview=False)
 
@@ -71,6 +77,33 @@ def test_a_batch_model_reads_below_its_input_and_writes_below_its_output():
         "arn:aws:s3:::slipway-prod-features-123456789012/patients/date=*",
     ]
     assert "kafka-cluster:Connect" not in may
+
+
+def test_a_release_that_logs_to_s3_puts_objects_below_its_prefix_and_sees_none():
+    may = allowed("logged-v1")
+    assert set(may) == {"s3:PutObject", "kms:GenerateDataKey"}
+    assert may["s3:PutObject"] == ["arn:aws:s3:::slipway-prod-predictions-123456789012/log/logged/*"]
+    assert [arn.split(":key/")[0] for arn in may["kms:GenerateDataKey"]] == ["arn:aws:kms:eu-central-1:123456789012"]
+
+
+def test_a_release_that_logs_to_kafka_writes_its_topic_and_no_other():
+    topic = f"{KAFKA}:topic/slipway-prod/0123-4/lines"
+    may = allowed("told-v1")
+    assert may["kafka-cluster:WriteData"] == [topic]
+    assert not {"kafka-cluster:ReadData", "kafka-cluster:AlterGroup", "kafka-cluster:AlterTransactionalId"} & set(may)
+
+
+@pytest.mark.parametrize(("release", "ports"), [("logged-v1", [80, 443]), ("told-v1", [80, 9098])])
+def test_its_pods_reach_what_the_log_is_for_and_are_selected_as_before(release, ports):
+    recorded = deployed()
+    policy = recorded.one("NetworkPolicy", f"{release}-aws")["spec"]
+    assert [rule["ports"][0]["port"] for rule in policy["egress"]] == ports
+    spec = recorded.one("Deployment", release)["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert not policy["podSelector"]["matchLabels"].items() & spec["selector"]["matchLabels"].items(), (
+        "a Deployment's selector cannot change: a log is switched on without another release"
+    )
 
 
 def test_topics_are_made_by_who_may_not_read_them_and_measured_by_who_may_do_neither():

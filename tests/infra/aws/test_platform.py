@@ -15,6 +15,7 @@ from infra.platforms.aws.iam import UNNAMEABLE
 from tests.infra.aws.environment import platform
 from tests.infra.aws.sdk import problems
 from tests.infra.recording import realtime, record, resolve_without_registry, stack
+from tests.tokens import ISSUER
 
 
 @cache
@@ -140,6 +141,7 @@ def test_nodes_have_encrypted_disks_and_a_metadata_service_that_pods_do_not_reac
 
 def test_a_managed_gpu_pool_has_the_label_and_the_taint_that_releases_go_by():
     found = deployed().one("NodeGroup", "gpu-l4")
+    assert "nodeGroupName" not in found, "one that has to be made anew comes up before the old one goes"
     assert found["labels"]["slipway.dev/accelerator"] == "nvidia-l4"
     assert found["taints"] == [{"key": "nvidia.com/gpu", "value": "present", "effect": "NO_SCHEDULE"}]
     assert found["amiType"] == "BOTTLEROCKET_x86_64_NVIDIA"
@@ -228,6 +230,15 @@ def test_an_accelerator_of_the_table_has_instances_that_hold_it():
 
 
 OPEN = {"internal": False, "sources": ["203.0.113.0/24"]}
+
+
+def test_a_registry_that_asks_for_tokens_is_served_to_others_and_prometheus_is_not():
+    config = stack(platform=platform(gateway=OPEN), addons={"mlflow": {"login": [ISSUER]}})
+    recorded = record(lambda: deploy(config, resolve_without_registry), preview=False)
+    (rule,) = recorded.one("AuthorizationPolicy", "istio-ingress-closed")["spec"]["rules"]
+    assert rule["to"][0]["operation"]["paths"] == ["/prometheus", "/prometheus/*"]
+    assert recorded.outputs["mlflow"].endswith("/mlflow")
+    assert "prometheus" not in recorded.outputs
 
 
 def test_a_gateway_that_others_reach_serves_models_alone():

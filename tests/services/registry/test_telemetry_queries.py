@@ -25,8 +25,8 @@ from infra.addons import custom_metrics
 from infra.addons.istio import RELEASE_STATS
 from infra.telemetry import alerts, dashboards, queries, scraping
 from services.contract import HTTP_PORT, Env, Metric
-from tests.processes import Process
-from tests.services.prometheus import Prometheus, answers, free_port, panels, target
+from tests.processes import Process, free_port
+from tests.services.prometheus import Prometheus, answers, panels, target
 from tools.toolchain import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

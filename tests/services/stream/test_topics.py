@@ -10,6 +10,8 @@ from confluent_kafka.admin import AdminClient
 
 from infra.platforms.local import kafka
 from services.contract import TOPICS_MODULE, Env
+from services.inference.adapters.telemetry.prediction_log import SinkError
+from services.inference.adapters.telemetry.sinks import KafkaSink
 from tests.services.stream.conftest import Cluster, Stream
 from tools.kafka.broker import Broker
 
@@ -51,10 +53,9 @@ class Secured(Cluster):
         self.admin = AdminClient(self.client)
 
 
-def declare(broker, directory, topics, streams=None):
-    (directory / "topics.json").write_text(
-        json.dumps({"user": kafka.CLIENT, "topics": topics, "streams": streams or {}})
-    )
+def declare(broker, directory, topics, streams=None, logs=()):
+    listed = {"user": kafka.CLIENT, "topics": topics, "streams": streams or {}, "logs": list(logs)}
+    (directory / "topics.json").write_text(json.dumps(listed))
     (directory / "admin").write_text(kafka.client_properties(kafka.ADMIN, PASSWORDS[kafka.ADMIN]))
     command = [sys.executable, "-m", TOPICS_MODULE, broker.bootstrap, str(directory / "topics.json")]
     environment = {**os.environ, Env.KAFKA_PROPERTIES: str(directory / "admin")}
@@ -100,6 +101,17 @@ def test_a_stream_has_the_rights_that_it_needs_and_no_others(secured, tmp_path, 
     stranger = stream.worker({"properties": login, Env.STREAM_INPUT: "secret"})
     assert stranger.wait() == 1
     assert "topic 'secret': not there for this user" in stranger.termination_log.read_text()
+
+
+def test_a_log_is_written_to_its_topic_and_to_no_other(secured, tmp_path):
+    wanted = {"lines": topic(1), "not-for-lines": topic(1)}
+    assert declare(secured, tmp_path, wanted, logs=["lines"]).returncode == 0
+    login = {**client(secured, kafka.CLIENT), "message.timeout.ms": "5000"}
+    allowed, refused = (KafkaSink(login, name) for name in wanted)
+    allowed.write("id", b"{}")
+    assert allowed.close() == 1
+    with pytest.raises(SinkError, match=r"TOPIC_AUTHORIZATION_FAILED|Unknown topic"):
+        refused.write("id", b"{}") or refused.close()
 
 
 def test_a_wrong_password_ends_the_worker_with_a_reason(secured, stream):

@@ -36,6 +36,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from bench import environments
+from bench.cores import Cores
 from bench.processes import BenchError
 from services.contract import BATCH_MODULE, Env
 
@@ -68,6 +69,8 @@ class Place(NamedTuple):
     bundle: Path
     source: Path
     scratch: Path
+    cores: Cores
+    """Of this machine; before each figure they are waited for."""
 
 
 def make(directory: Path, bundle: Path, rows: int) -> Path:
@@ -111,8 +114,8 @@ def widen(bundle: Path, wide: Path) -> Path:
 def job(place: Place, output: Path, settings: Mapping[str, str] | None = None) -> dict[str, float]:
     """The process as a pod runs it."""
     environment = {**_environment(place, output), **(settings or {})}
-    told = _run([sys.executable, "-m", BATCH_MODULE], environment)
-    return {"rows": told["rows"], "seconds": told["rows"] / told["rowsPerSecond"], "peak": told["peakBytes"]}
+    told = _run(place, [sys.executable, "-m", BATCH_MODULE], environment)
+    return {**told, "seconds": told["rows"] / told["rowsPerSecond"]}
 
 
 def alone(module: str, place: Place, output: Path, environment: str = "") -> dict[str, float]:
@@ -120,16 +123,27 @@ def alone(module: str, place: Place, output: Path, environment: str = "") -> dic
     output.mkdir(parents=True)
     python = str(environments.python_of(environment))
     command = [python, "-m", f"bench.batches.{module}", str(place.source), str(output), str(place.bundle)]
-    return _run(command, _environment(place, output))
+    return _run(place, command, _environment(place, output))
 
 
-def _run(command: list[str], given: Mapping[str, str]) -> dict[str, float]:
+def _run(place: Place, command: list[str], given: Mapping[str, str]) -> dict[str, Any]:
+    """What the process told, and the share of the cores that others took meanwhile."""
     environment = {**os.environ, "PYTHONPATH": str(environments.ROOT), "PYSPARK_PYTHON": command[0], **given}
+    place.cores.wait_for_quiet(None)
+    before, own = place.cores.sample(None), _children()
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise BenchError(f"{command[2]} ended with {done.returncode} → see above → run the same command again")
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])  # after the logs
-    return told
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # after the logs
+    now = place.cores.sample(None)
+    busy = now.ours.processes - before.ours.processes
+    return {**told, "others": max(0.0, busy - (_children() - own)) / ((now.at - before.at) * _cores())}
+
+
+def _children() -> float:
+    """Processor seconds of the processes that were waited for."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def _environment(place: Place, output: Path) -> dict[str, str]:
@@ -161,7 +175,7 @@ def difference(ours: Path, theirs: Path) -> float:
     return most
 
 
-def measure(rows: int, rounds: int) -> dict[str, Any]:
+def measure(rows: int, rounds: int, patience: float) -> dict[str, Any]:
     """All of it; figures are medians of the rounds."""
     from examples.breast_cancer.train import train  # noqa: PLC0415
 
@@ -173,14 +187,15 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
         small = train(scratch / "bundle").directory
         source = make(scratch / "input", small, rows)
         models = {"small": small, "wide": widen(small, scratch / "wide-bundle")}
-        before = os.getloadavg()[0]
+        every = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        cores = Cores(server=every, load=every, patience=patience)
         measured = {
-            name: measure_model(Place(bundle, source, scratch / name), rounds) for name, bundle in models.items()
+            name: measure_model(Place(bundle, source, scratch / name, cores), rounds) for name, bundle in models.items()
         }
-        peaks = measure_memory(Place(small, source, scratch / "memory"))
+        peaks = measure_memory(Place(small, source, scratch / "memory", cores))
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, load {before:.1f} when it began",
+        "machine": f"{_cores()} cores, {platform.machine()}",
         "rows": rows,
         "rounds": rounds,
         "goal": GOAL,
@@ -189,10 +204,15 @@ def measure(rows: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def measure_model(place: Place, rounds: int) -> dict[str, Any]:
     """Rates of one model, and shares of the floors."""
     found: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
+    others: list[float] = []
     apart = dict.fromkeys(PEERS, 0.0)
     for number in range(rounds):
         here = place.scratch / str(number)
@@ -207,8 +227,9 @@ def measure_model(place: Place, rounds: int) -> dict[str, Any]:
             answers = here / module / "all" if what == "spark_udf" else here / module
             apart[what] = max(apart[what], difference(here / "job", answers))
         shutil.rmtree(here)
+        others.append(max(told[what]["others"] for what in (*FLOORS, OURS, OURS_ID)))
         rates = {what: each["rows"] / each["seconds"] for what, each in told.items()}
-        limit = len(os.sched_getaffinity(0)) / sum(each["processor"] / each["rows"] for each in floors.values())
+        limit = _cores() / sum(each["processor"] / each["rows"] for each in floors.values())
         for what, rate in {**rates, "what the cores can do": limit}.items():
             found.setdefault(what, []).append(rate)
             print(f"{place.scratch.name}, round {number + 1}, {what}: {rate:,.0f} rows/s", flush=True)
@@ -223,6 +244,7 @@ def measure_model(place: Place, rounds: int) -> dict[str, Any]:
     return {
         "rows_per_second": {what: float(np.median(each)) for what, each in found.items()},
         "shares": {what: float(np.median(each)) for what, each in shares.items()},
+        "others": float(np.median(others)),
         "apart": apart,
     }
 
@@ -234,7 +256,7 @@ def measure_memory(place: Place) -> list[float]:
     for parts in (FEW_PARTS, MANY_PARTS):
         source = repeat(place.scratch / f"in-{parts}", place.source, parts)
         output = place.scratch / f"out-{parts}"
-        peaks.append(job(place._replace(source=source), output, {Env.BATCH_PART_ROWS: str(FILE_ROWS)})["peak"])
+        peaks.append(job(place._replace(source=source), output, {Env.BATCH_PART_ROWS: str(FILE_ROWS)})["peakBytes"])
         shutil.rmtree(output)
     return peaks
 
@@ -258,6 +280,8 @@ def report(figures: dict[str, Any]) -> str:
     for what in next(iter(models.values()))["shares"]:
         shares = [f"{each['shares'][what]:.0%}" for each in models.values()]
         lines.append(f"| {what} | {' | '.join(shares)} |")
+    taken = " | ".join(f"{each['others']:.0%}" for each in models.values())
+    lines.append(f"| what others took of the cores meanwhile, at most | {taken} |")
     few, many = (size / 2**20 for size in figures["peak_bytes"])
     apart = max(each for model in models.values() for each in model["apart"].values())
     return "\n".join(
@@ -276,9 +300,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for others to leave the cores")
     chosen = parser.parse_args()
     try:
-        figures = measure(chosen.rows, chosen.rounds)
+        figures = measure(chosen.rows, chosen.rounds, chosen.patience)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

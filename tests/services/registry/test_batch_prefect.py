@@ -1,7 +1,6 @@
 """A batch job's process and a Prefect server: its runs and their states are in the server's API."""
 
 import os
-import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -13,7 +12,7 @@ import pytest
 
 from services.contract import BATCH_MODULE, Env
 from services.inference.adapters.batch.errors import InvalidInput
-from tests.processes import Process
+from tests.processes import Process, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -26,13 +25,11 @@ FASTAPI = "fastapi==0.139.0"
 def server(tmp_path_factory):
     """Prefect's server, of the client's version: in an environment of its own, as it takes no fastapi of ours."""
     directory = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port = str(chosen.getsockname()[1])
+    port = free_port()
     tool = ["uv", "tool", "run", "--python", sys.executable, "--with", FASTAPI]
     prefect = [*tool, "--from", f"prefect=={version('prefect-client')}", "prefect"]
     server = Process(
-        [*prefect, "server", "start", "--host", "127.0.0.1", "--port", port],
+        [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
         directory,
         {
             **os.environ,

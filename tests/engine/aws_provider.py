@@ -44,10 +44,8 @@ class RememberingAccount(RememberingProvider):
         return [key for key in changed if key in FORCES_REPLACEMENT.get(type_, ()) or key in NAMES]
 
     def beside(self, before, after):
-        # AWS completes a prefix: what has one differs in its name whenever it is another one.
-        prefixed = any(key.endswith("NamePrefix") for key in after)
-        telling = before if prefixed else ("name", "bucket", "clusterName", "identifier")
-        return any(before.get(key) != after.get(key) for key in telling)
+        own = ("name", "bucket", "clusterName", "identifier")
+        return any(key.endswith("NamePrefix") for key in after) or any(before.get(key) != after.get(key) for key in own)
 
     def told(self, type_, name, inputs, old):
         found = answers.outputs(type_, name, inputs)

@@ -124,8 +124,9 @@ class RememberingProvider(provider_pb2_grpc.ResourceProviderServicer):
         with self.lock:
             self.operations.append(Operation("delete", kind_of(request.type), request.name))
             key = f"{kind_of(request.type)} {request.name}"
-            # Its successor is there already where it has another name.
-            if not self.beside(self.objects.get(key, {}), plain(request.properties)):
+            # What is remembered may be its successor, where both can be there at once.
+            remembered, gone = self.objects.get(key, {}), plain(request.properties)
+            if remembered.items() <= gone.items() or not self.beside(remembered, gone):
                 self.objects.pop(key, None)
         return empty_pb2.Empty()
 

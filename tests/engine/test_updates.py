@@ -139,7 +139,7 @@ def test_another_port_touches_the_gateway_and_what_says_its_address(project):
     project.configure(platform={"kind": "local", "gatewayPort": 9090})
     assert project.steps() == {
         "Release istio-ingress": "update",
-        "Mlflow mlflow": "update",
+        "Mlflow mlflow": "update",  # the component, which says where it is reached
         "Deployment mlflow": "update",
         "Deployment prometheus": "update",
     }

@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(CACHE)/uv-$(UV_VERSION)/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help setup up down test check types unit deployed beside e2e engine cluster-tests format goldens schema bench chaos clean-cache
+.PHONY: help setup up down test check types unit e2e engine cluster-tests format goldens schema bench chaos clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -46,17 +46,10 @@ e2e: setup ## The whole way on a cluster of its own; figures in build/e2e.json; 
 	slipway toolchain build --install > /dev/null
 	pytest -q -m e2e
 
-test: check ## Everything: check, then cluster and end-to-end tests with the slow and engine tests beside them
+test: check ## Everything: check, slow, engine, cluster and end-to-end tests
 	slipway toolchain build --install > /dev/null
-	@$(MAKE) --no-print-directory -j 2 deployed beside
-
-deployed:
-	pytest -q --durations 30 -m "cluster or e2e"
-
-# What waits for pods leaves the processor idle for half of its time; these take that half, and never the other.
-beside:
-	@mkdir -p build
-	nice -n 10 pytest -q -n 2 -m "slow or engine" > build/beside.log 2>&1; code=$$?; cat build/beside.log; exit $$code
+	pytest -q -n 2 -m "slow or engine"
+	pytest -q --durations 20 -m "cluster or e2e"
 
 format: setup ## Format and fix what can be fixed
 	ruff check --fix .

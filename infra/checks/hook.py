@@ -50,11 +50,10 @@ def failure(model: str, failing: list[Verdict], lines: int) -> str:
 
 
 def record(model: str, namespace: pulumi.Input[str], labels: Mapping[str, str], passed: Mapping[str, Any]) -> Manifest:
-    """The object that says what has passed; `passed` is what a checklist is about, by name."""
-    data = {name: json.dumps(value, sort_keys=True) for name, value in passed.items()}
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": metadata(f"{model}-checklist", namespace, labels),
-        "data": data,
-    }
+    """The object that says what has passed; `passed` is what a checklist is about, by name.
+
+    In annotations: for other data Pulumi's provider makes another ConfigMap, and previews show a replacement.
+    """
+    told = {f"slipway.dev/{name}": json.dumps(value, sort_keys=True) for name, value in passed.items()}
+    described = metadata(f"{model}-checklist", namespace, labels, told)
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": described}

@@ -78,7 +78,7 @@ def test_the_record_of_the_checklist_changes_with_all_that_answers():
         }
         config = stack(models={"fraud": realtime(releases=releases, traffic=traffic or {"v1": 100})})
         done = record(lambda: deploy(config, resolve_without_registry), preview=False)
-        return done.one("ConfigMap", "fraud-checklist")["data"]
+        return done.one("ConfigMap", "fraud-checklist")["metadata"]["annotations"]
 
     first = recorded()
     assert first == recorded()

@@ -134,6 +134,9 @@ def _run(command: list[str], environment: dict[str, str], seconds: int) -> tuple
     ) as child:
         try:
             output, _ = child.communicate(timeout=seconds + GRACE_SECONDS)
+        except subprocess.TimeoutExpired as error:  # perf_analyzer hangs now and then
+            child.kill()
+            raise BenchError(f"the load generator does not end after {seconds + GRACE_SECONDS} s") from error
         except BaseException:
             child.kill()
             raise

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
 
     from infra.config.models import RealtimeModelConfig
     from tools.environment import Environment
+
+KUBECTL_SECONDS = 30
+"""For one question to the cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,16 +145,12 @@ def _against_live(release: Release) -> Verdict:
 def pods(found: Environment, model: str, release: str, least: int) -> lines.Pods:
     """Replicas of a release as the cluster has them."""
     selector = f"{LABEL_MODEL}={model},{LABEL_RELEASE}={release}"
-    argv = ["kubectl", "get", "pods", "--namespace", MODELS_NAMESPACE, "--selector", selector, "--output", "json"]
+    kubectl = found.kubectl(MODELS_NAMESPACE)
     try:
-        done = subprocess.run(
-            argv, env={**os.environ, **found.variables}, capture_output=True, text=True, check=False, timeout=30
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        return lines.Pods(ready=0, wanted=0, error=f"kubectl: {error}")
-    if done.returncode != 0:
-        return lines.Pods(ready=0, wanted=0, error=done.stderr.strip())
-    return counted(json.loads(done.stdout)["items"], least)
+        told = kubectl.ask("get", "pods", f"--selector={selector}", "--output=json", seconds=KUBECTL_SECONDS)
+    except StepError as error:
+        return lines.Pods(ready=0, wanted=0, error=str(error))
+    return counted(json.loads(told)["items"], least)
 
 
 def counted(items: Sequence[Mapping[str, Any]], least: int) -> lines.Pods:

@@ -16,6 +16,7 @@ import yaml
 
 from tools import paths
 from tools.cluster import layout as names
+from tools.kubectl import Kubectl
 from tools.steps import StepError, Steps
 from tools.toolchain import build as toolchain
 from tools.toolchain.recipes import KEDA_VERSION, KUBERNETES_PROVIDER_VERSION, Group
@@ -101,9 +102,13 @@ class Environment:
 
     def explain(self, arguments: Sequence[str]) -> None:
         """Say which pods are not ready where an update has failed."""
-        found = waiting(self.variables) if command(arguments) in UPDATES else []
+        found = waiting(self.kubectl) if command(arguments) in UPDATES else []
         for line in ["Pods that are not ready:", *found] if found else []:
             print(f"  {line}", file=sys.stderr)
+
+    def kubectl(self, namespace: str | None = None) -> Kubectl:
+        """Kubectl on its cluster."""
+        return Kubectl(self.variables, namespace)
 
     def outputs(self, stack: str = STACK) -> dict[str, Any]:
         """The stack's outputs; `StepError` where it has never been deployed."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,9 +72,4 @@ def _forget_release(found: Environment, operation: dict[str, Any]) -> None:
     selector = f"owner=helm,name={inputs['name']}"
     if operation["type"] != "creating":
         selector += ",status in (pending-upgrade,pending-rollback)"
-    subprocess.run(
-        ["kubectl", "delete", "secrets", "--namespace", inputs.get("namespace", "default"), "--selector", selector],
-        env={**os.environ, **found.variables},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    found.kubectl(inputs.get("namespace", "default")).ask("delete", "secrets", f"--selector={selector}")

@@ -5,15 +5,17 @@ Pulumi's provider tells what containers say. What no node can take has no contai
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 from infra.names import MODELS_NAMESPACE, PLATFORM_NAMESPACE
+from tools.steps import StepError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tools.kubectl import Kubectl
 
 NAMESPACES = (PLATFORM_NAMESPACE, MODELS_NAMESPACE)
 
@@ -21,21 +23,14 @@ SECONDS = 15
 """For each question: who asks has bad news to tell already."""
 
 
-def waiting(variables: Mapping[str, str]) -> list[str]:
+def waiting(kubectl: Callable[[str], Kubectl]) -> list[str]:
     """A line for each of our pods that is not ready; none of a namespace that cannot be asked."""
-    return [line for namespace in NAMESPACES for line in reasons(_pods(namespace, variables))]
-
-
-def _pods(namespace: str, variables: Mapping[str, str]) -> list[dict[str, Any]]:
-    argv = ["kubectl", "get", "pods", "--namespace", namespace, "--output", "json"]
-    try:
-        done = subprocess.run(
-            argv, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=SECONDS
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return []
-    found: list[dict[str, Any]] = json.loads(done.stdout)["items"] if done.returncode == 0 else []
-    return found
+    told = []
+    for namespace in NAMESPACES:
+        with contextlib.suppress(StepError):
+            pods = kubectl(namespace).ask("get", "pods", "--output=json", seconds=SECONDS)
+            told += reasons(json.loads(pods)["items"])
+    return told
 
 
 def reasons(pods: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import shutil
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +13,12 @@ from infra.addons.mlflow import ARTIFACTS, LABELS
 from infra.platforms.local.object_store import CREDENTIAL_KEYS, PORT, REGION
 from tools.backup.places import S3
 from tools.backup.registry import DatabaseFile
-from tools.steps import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tools.environment import Environment
+    from tools.kubectl import Kubectl
 
 SERVER = f"deployment/{names.MLFLOW}"
 SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
@@ -72,46 +70,12 @@ class ClusterRegistry:
         self.kubectl.ask("delete", RESTORER, "--ignore-not-found", "--wait")
 
 
-class Kubectl:
-    """kubectl in the namespace of the platform."""
-
-    def __init__(self, environment: Environment) -> None:
-        program = shutil.which("kubectl", path=environment.variables["PATH"])
-        if program is None:
-            raise StepError("kubectl: not on PATH → MLflow's database is reached by it → `slipway toolchain build`")
-        self._base = [program, f"--kubeconfig={environment.variables['KUBECONFIG']}"]
-
-    def argv(self, *arguments: str) -> list[str]:
-        """A command line."""
-        return [*self._base, f"--namespace={names.PLATFORM_NAMESPACE}", *arguments]
-
-    def ask(self, *arguments: str, given: str | None = None) -> str:
-        """What a command prints; `StepError` with its words where it fails."""
-        done = subprocess.run(self.argv(*arguments), input=given, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise StepError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()} → the stack runs → `slipway up`")
-        return done.stdout
-
-    @contextlib.contextmanager
-    def forwarded(self, service: str, port: int) -> Iterator[str]:
-        """Address of this machine that leads to a Service until the block ends."""
-        command = self.argv("port-forward", f"service/{service}", f":{port}")
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
-            try:
-                said = forward.stdout.readline() if forward.stdout else ""
-                if not said:
-                    raise StepError(f"service {service}: no way there → kubectl said why above → `slipway up`")
-                yield f"http://{said.removeprefix('Forwarding from ').partition(' ')[0]}"
-            finally:
-                forward.terminate()
-
-
 @contextlib.contextmanager
 def registry(environment: Environment) -> Iterator[ClusterRegistry]:
     """The registry of a local platform. MLflow's own credentials of S3 stay in this process."""
     import boto3  # noqa: PLC0415  # half a second
 
-    kubectl = Kubectl(environment)
+    kubectl = environment.kubectl(names.PLATFORM_NAMESPACE)
     secret = json.loads(kubectl.ask("get", f"secret/{names.OBJECT_STORE}-{names.MLFLOW}", "--output=json"))["data"]
     key, password = (base64.b64decode(secret[name]).decode() for name in CREDENTIAL_KEYS)
     session = boto3.session.Session(aws_access_key_id=key, aws_secret_access_key=password, region_name=REGION)

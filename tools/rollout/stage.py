@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -51,26 +49,11 @@ class Target:
 
     def _route(self) -> dict[str, Any] | None:
         """The route in the cluster."""
-        told = self._kubectl(
-            "get", "virtualservice", names.route(self.model), "--namespace", names.MODELS_NAMESPACE,
-            "--output", "json", "--ignore-not-found", "--show-managed-fields",
+        told = self.found.kubectl(names.MODELS_NAMESPACE).ask(
+            "get", "virtualservice", names.route(self.model), "--output=json", "--ignore-not-found",
+            "--show-managed-fields",
         )  # fmt: skip
         return json.loads(told) if told.strip() else None
-
-    def _kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        done = subprocess.run(
-            ["kubectl", *arguments],
-            env={**os.environ, **self.found.variables},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise StepError(
-                f"`kubectl {arguments[0]}`: {done.stderr.strip()} → the cluster has to answer → `slipway up`"
-            )
-        return done.stdout
 
     def in_state(self) -> dict[str, int] | None:
         """Weights of the route in Pulumi's state, None where it has none."""
@@ -113,9 +96,9 @@ class Target:
             return
         sticky = self.settings().get("sticky") is not None
         manifest = shifted(route, self.model, traffic, sticky=sticky)
-        self._kubectl(
+        self.found.kubectl().ask(
             "apply", "--server-side", f"--field-manager={manager_of(route)}", "--filename=-",
-            stdin=json.dumps(manifest),
+            given=json.dumps(manifest),
         )  # fmt: skip
 
     def previous(self) -> dict[str, int] | None:

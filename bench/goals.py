@@ -205,13 +205,13 @@ def _judged(name: str, pairs: list[Pair], bounds: Bounds, *, note: str = "", als
         return _unmeasured(name, bounds)
     factor = 100 if bounds.unit == "%" else 1
     values = [factor * ours.requests_per_second / theirs.requests_per_second for ours, theirs in pairs]
-    value = median(values)
+    value = round(median(values), 3)  # a load is told to a tenth of a request
     disturbed = _disturbed([each for pair in pairs for each in pair])
     return Goal(
         name=name,
         floor=bounds.floor,
         aim=bounds.aim,
-        value=round(value, 3),
+        value=value,
         spread=(round(min(values), 3), round(max(values), 3)),
         unit=bounds.unit,
         holds=None if disturbed else also and value >= bounds.floor,

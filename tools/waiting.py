@@ -49,6 +49,8 @@ def _told(status: Mapping[str, Any]) -> Iterator[str]:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             yield f"{condition.get('reason', 'unscheduled')}: {condition.get('message', '')}"
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        if container.get("ready"):
+            continue  # whatever it did before
         state = container.get("state") or {}
         ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
         if ended.get("exitCode"):
@@ -57,5 +59,5 @@ def _told(status: Mapping[str, Any]) -> Iterator[str]:
         elif "waiting" in state:
             held = state["waiting"]
             yield f"container {container['name']} waits: {held.get('reason', '')} {held.get('message', '')}".rstrip()
-        elif "running" in state and not container.get("ready", True):
+        elif "running" in state:
             yield f"container {container['name']} runs and is not ready"

@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
+import boto3
 import httpx
 import numpy as np
 import pytest
+from botocore.config import Config
 
 from examples.breast_cancer.train import MODEL_NAME
 from services.contract import Env
@@ -136,6 +138,18 @@ S3_KEY = {
     "AWS_SECRET_ACCESS_KEY": "slipway-test-secret",
     "AWS_REGION": "us-east-1",
 }
+
+
+def s3_client(gateway):
+    """A client of the gateway, as whoever owns it."""
+    return boto3.client(
+        "s3",
+        endpoint_url=gateway,
+        aws_access_key_id=S3_KEY["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=S3_KEY["AWS_SECRET_ACCESS_KEY"],
+        region_name=S3_KEY["AWS_REGION"],
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 @pytest.fixture(scope="session")

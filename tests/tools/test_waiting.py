@@ -35,7 +35,9 @@ def test_a_container_that_waits_and_one_that_is_not_ready_are_told():
 def test_nothing_is_said_of_pods_that_are_ready_have_ended_well_or_go():
     ready = pod(
         conditions=[{"type": "PodScheduled", "status": "True"}],
-        containerStatuses=[{"name": "a", "state": {"running": {}}, "ready": True}],
+        containerStatuses=[
+            {"name": "a", "state": {"running": {}}, "ready": True, "lastState": {"terminated": {"exitCode": 1}}}
+        ],
     )
     done = pod(containerStatuses=[{"name": "a", "state": {"terminated": {"exitCode": 0}}, "ready": False}])
     going = pod(containerStatuses=[{"name": "a", "state": {"terminated": {"exitCode": 137}}}])

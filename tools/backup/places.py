@@ -130,4 +130,4 @@ class S3:
             told = " ".join(str(error).split())
             raise StepError(
                 f"{self.uri}: {told} → its objects can be read and written → mend that, run it again"
-            ) from (error)
+            ) from error

@@ -11,17 +11,15 @@ import threading
 import time
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from botocore.config import Config
 
 from services.contract import BATCH_MODULE, Env, directory_digest
 from services.inference.adapters.batch import errors
 from tests.processes import START_SECONDS
-from tests.services.conftest import S3_KEY
+from tests.services.conftest import S3_KEY, s3_client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,14 +30,7 @@ PART_ROWS = 8_000
 
 @pytest.fixture(scope="module")
 def s3(gateway):
-    client = boto3.client(
-        "s3",
-        endpoint_url=gateway,
-        aws_access_key_id=S3_KEY["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=S3_KEY["AWS_SECRET_ACCESS_KEY"],
-        region_name=S3_KEY["AWS_REGION"],
-        config=Config(s3={"addressing_style": "path"}),
-    )
+    client = s3_client(gateway)
     for bucket in ("features", "predictions"):
         client.create_bucket(Bucket=bucket)
     yield client

@@ -6,7 +6,6 @@ import sqlite3
 import sys
 from pathlib import Path
 
-import boto3
 import httpx
 import pytest
 
@@ -14,7 +13,7 @@ from services.contract import directory_digest
 from services.inference.runtimes.sources.fetch import Origin, fetch
 from tests.cluster.conftest import free_port
 from tests.processes import Process
-from tests.services.conftest import S3_KEY
+from tests.services.conftest import S3_KEY, s3_client
 from tools.backup import run
 from tools.backup.manifest import Content
 from tools.backup.places import S3, Directory
@@ -72,13 +71,7 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def client(gateway):
-    made = boto3.client(
-        "s3",
-        endpoint_url=gateway,
-        aws_access_key_id=S3_KEY["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=S3_KEY["AWS_SECRET_ACCESS_KEY"],
-        region_name=S3_KEY["AWS_REGION"],
-    )
+    made = s3_client(gateway)
     made.create_bucket(Bucket="registry")
     yield made
     made.close()

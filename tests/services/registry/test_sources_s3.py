@@ -1,13 +1,11 @@
 """Artifacts on S3, against the gateway that the embedded environment runs."""
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from services.contract import Env, directory_digest
 from services.inference.core.errors import DigestMismatch, FetchFailed
 from services.inference.runtimes.sources.fetch import Backoff, Origin, fetch
-from tests.services.conftest import S3_KEY
+from tests.services.conftest import S3_KEY, s3_client
 
 pytestmark = pytest.mark.engine
 
@@ -15,14 +13,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(scope="module")
 def bucket(gateway, bundle):
     """The example's bundle at s3://models/cancer/7."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=gateway,
-        aws_access_key_id=S3_KEY["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=S3_KEY["AWS_SECRET_ACCESS_KEY"],
-        region_name=S3_KEY["AWS_REGION"],
-        config=Config(s3={"addressing_style": "path"}),
-    )
+    client = s3_client(gateway)
     client.create_bucket(Bucket="models")
     for path in bundle.rglob("*"):
         client.upload_file(str(path), "models", f"cancer/7/{path.relative_to(bundle)}")

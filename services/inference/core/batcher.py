@@ -4,7 +4,7 @@ There is no batching delay. A request that meets an idle model leaves in the sam
 whatever else that turn brought; while the model works, what arrives waits and leaves together when it is done. Under
 light load latency is that of a single call, under heavy load batches grow by themselves up to their limits.
 
-A batch that is expected to take less than a millisecond (`pace.INLINE_SECONDS`) runs on the event loop's own thread,
+A batch that is expected to be short (`pace.INLINE_SECONDS`) runs on the event loop's own thread,
 because handing it to another would cost more than it takes; a longer one runs on a thread of the model's lanes.
 
 Invariants
@@ -73,8 +73,9 @@ for what arrives after it, shares its batch and makes that longer."""
 class BatchLimits:
     """Limits in rows, because rows are what costs, and in bytes, because rows differ."""
 
-    max_rows: int = 256
-    """Rows of one batch: for small models the point where a CPU core gains nothing from more."""
+    max_rows: int = 512
+    """Rows of one batch: for small models the point where a CPU core gains nothing from more. Of larger models fewer, as
+    warm-up shows."""
     max_bytes: int = 64 * 1024 * 1024
     """Bytes of one batch's inputs; a single row may have more."""
     max_queued_rows: int = 4096
@@ -128,11 +129,13 @@ class Work:
         "created",
         "deadline",
         "done",
+        "nbytes",
         "parameters",
         "pieces",
         "priority",
         "ran",
         "rows",
+        "size",
     )
 
     def __init__(
@@ -145,6 +148,8 @@ class Work:
         deadline: float = math.inf,
     ) -> None:
         self.rows = rows
+        self.size = len(rows)
+        self.nbytes = rows.nbytes
         self.done: Done | None = done
         """Called once, with the outputs or an error; None afterwards, and after a cancellation."""
         self.parameters = parameters
@@ -153,24 +158,21 @@ class Work:
         """In the event loop's time."""
         self.created = time.perf_counter()
         self.ran: Ran | None = None
-        self.pieces: list[_Piece] = []
-        self._parts: list[Outputs] = []
+        self.pieces: Sequence[_Piece] = ()
+        self._parts: list[Outputs] | None = None
+        """Of the pieces, where there are several; `_remaining` of them are to come."""
         self._remaining = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def cut(self, step: int) -> list[_Piece]:
+    def cut(self, step: int) -> Sequence[_Piece]:
         """Pieces of at most `step` rows."""
-        total = len(self.rows)
-        if total <= step:
-            self.pieces = [_Piece(self, self.rows, total, 0)]
+        if self.size <= step:
+            self.pieces = (_Piece(self, self.rows, self.size, self.nbytes),)
         else:
-            starts = range(0, total, step)
-            self.pieces = [
-                _Piece(self, self.rows[at : at + step], min(step, total - at), number)
-                for number, at in enumerate(starts)
-            ]
+            parts = (self.rows[at : at + step] for at in range(0, self.size, step))
+            self.pieces = [_Piece(self, part, len(part), part.nbytes, at) for at, part in enumerate(parts)]
             self._parts = [{}] * len(self.pieces)
-        self._remaining = len(self.pieces)
+            self._remaining = len(self.pieces)
         return self.pieces
 
     def expire(self, timer: asyncio.TimerHandle) -> None:
@@ -181,19 +183,19 @@ class Work:
         """One piece is answered; the last one answers the caller."""
         if self.done is None:
             return
-        if len(self.pieces) > 1:
-            self._parts[number] = outputs
+        parts = self._parts
+        if parts is not None:
+            parts[number] = outputs
             self._remaining -= 1
             if self._remaining:
                 return
-            parts = self._parts
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self.end(outputs)
 
     def end(self, outcome: Outputs | InferenceError | None) -> None:
         """Answer the caller, unless that has been done; None answers nobody."""
         done, self.done = self.done, None
-        self.pieces = []  # they know this work: what is left of a request needs no garbage collector
+        self.pieces = ()  # they know this work: what is left of a request needs no garbage collector
         if self._timer is not None:
             self._timer.cancel()
         if done is not None and outcome is not None:
@@ -203,12 +205,13 @@ class Work:
 class _Piece:
     """A part of one request that goes to the model at once: all of it, unless it is larger than a batch."""
 
-    __slots__ = ("alone", "number", "rows", "size", "work")
+    __slots__ = ("alone", "nbytes", "number", "rows", "size", "work")
 
-    def __init__(self, work: Work, rows: Rows, size: int, number: int) -> None:
+    def __init__(self, work: Work, rows: Rows, size: int, nbytes: int, number: int = 0) -> None:
         self.work = work
         self.rows = rows
         self.size = size
+        self.nbytes = nbytes
         self.number = number
         self.alone = False
         """It was part of a batch that failed: it goes again by itself."""
@@ -238,8 +241,8 @@ class Batcher:
         self._run = run
         self._limits = limits
         self._pace = pace or Pace()
-        self._queues: dict[int, dict[int, _Piece]] = {}
-        """Priority → pieces by identity: in order, and a cancelled one leaves at no cost."""
+        self._queues: dict[int, dict[_Piece, None]] = {}
+        """Priority → pieces as an ordered set, which a cancelled one leaves at no cost."""
         self._waiting_rows = 0
         self._running: list[_Batch] = []
         self._scheduled = False
@@ -269,16 +272,16 @@ class Batcher:
         Errors: `ShuttingDown`, `RequestTooLarge`, `Overloaded`, `DeadlineExceeded` before it is accepted;
         `PredictionFailed`, `DeadlineExceeded` or an `InferenceError` of the runtime through `done`.
         """
-        size = len(work.rows)
+        size = work.size
         self._admit(work, size)
         step = self._limits.max_rows
-        if work.rows.nbytes > self._limits.max_bytes:
-            step = max(1, min(step, self._limits.max_bytes * size // work.rows.nbytes))
+        if work.nbytes > self._limits.max_bytes:
+            step = max(1, min(step, self._limits.max_bytes * size // work.nbytes))
         queue = self._queues.get(work.priority)
         if queue is None:
             queue = self._queues[work.priority] = {}
         for piece in work.cut(step):
-            queue[id(piece)] = piece
+            queue[piece] = None
         self._waiting_rows += size
         self._idle.clear()
         if work.deadline != math.inf:
@@ -320,7 +323,7 @@ class Batcher:
             async with asyncio.timeout(grace_seconds):
                 await self._idle.wait()  # 2
         except TimeoutError:
-            waiting = [piece for queue in self._queues.values() for piece in queue.values()]
+            waiting = [piece for queue in self._queues.values() for piece in queue]
             running = [piece for batch in self._running for piece in batch.pieces]
             self._fail([*running, *waiting], _shutting_down())  # 3
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -371,7 +374,8 @@ class Batcher:
     def _leave(self, work: Work) -> None:
         queue = self._queues.get(work.priority, {})
         for piece in work.pieces:
-            if queue.pop(id(piece), None) is not None:
+            if piece in queue:
+                del queue[piece]
                 self._waiting_rows -= piece.size
 
     def _settle(self) -> None:
@@ -391,11 +395,11 @@ class Batcher:
             if batch:
                 if piece.alone or piece.work.parameters != batch[0].work.parameters:
                     continue
-                if rows + piece.size > most or size + piece.rows.nbytes > limits.max_bytes:
+                if rows + piece.size > most or size + piece.nbytes > limits.max_bytes:
                     break
             batch.append(piece)
             rows += piece.size
-            size += piece.rows.nbytes
+            size += piece.nbytes
             if piece.work.deadline != math.inf:
                 most = min(most, max(rows, self._rows_until(piece.work.deadline)))
             if piece.alone or rows >= most:
@@ -403,15 +407,15 @@ class Batcher:
         if limits.buckets and not limits.pad:
             batch = self._cut_at_bucket(batch, rows)
         for piece in batch:
-            del self._queues[piece.work.priority][id(piece)]
+            del self._queues[piece.work.priority][piece]
             self._waiting_rows -= piece.size
         return batch
 
     def _in_order(self) -> Iterator[_Piece]:
         if len(self._queues) == 1:
             (queue,) = self._queues.values()
-            return iter(queue.values())
-        return chain.from_iterable(queue.values() for _, queue in sorted(self._queues.items()))
+            return iter(queue)
+        return chain.from_iterable(queue for _, queue in sorted(self._queues.items()))
 
     def _rows_until(self, deadline: float) -> int:
         """Rows of the largest batch that is done by then; of the largest at all, where none is."""
@@ -500,20 +504,20 @@ class Batcher:
         if self.on_batch is not None:
             self.on_batch(outputs, rows, ended - started, started - pieces[0].work.created)
         start = 0
+        whole = len(pieces) == 1 and self._limits.padded(rows) == rows
         for piece in pieces:
-            stop = start + piece.size
-            if piece.work.done is not None:
-                piece.work.ran = Ran(piece.work.created, started, ended, rows)
-                whole = len(pieces) == 1 and self._limits.padded(rows) == rows
+            stop, work = start + piece.size, piece.work
+            if work.done is not None:
+                work.ran = Ran(work.created, started, ended, rows)
                 part = outputs if whole else {name: values[start:stop] for name, values in outputs.items()}
-                piece.work.resolve(piece.number, part)
+                work.resolve(piece.number, part)
             start = stop
 
     def _again_alone(self, batch: Sequence[_Piece]) -> None:
         for priority in {piece.work.priority for piece in batch}:
             waiting = self._queues[priority]
-            again = {id(p): p for p in batch if p.work.priority == priority and p.work.done is not None}
-            for piece in again.values():
+            again = {p: None for p in batch if p.work.priority == priority and p.work.done is not None}
+            for piece in again:
                 piece.alone = True
                 self._waiting_rows += piece.size
             self._queues[priority] = again | waiting

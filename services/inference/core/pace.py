@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 
-INLINE_SECONDS = 0.001
+INLINE_SECONDS = 0.0015
 """A thread's turn costs some 50 µs, and as long as this the loop can well do without reading from its sockets."""
 
 WEIGHT = 0.2

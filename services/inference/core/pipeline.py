@@ -220,7 +220,7 @@ class Pipeline:
                 response = Response(
                     id=request.id or request_id,
                     outputs=outcome,
-                    rows=len(rows),
+                    rows=work.size,
                     seconds=time.perf_counter() - started,
                     ran=work.ran,
                 )

@@ -9,7 +9,7 @@ docs/adr/0007 for what was measured.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -45,9 +45,6 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
     class DirectProtocol(Connection):
         """One connection."""
 
-        direct: Cycle | None = None
-        """The prediction under way on this connection."""
-
         def on_headers_complete(self) -> None:
             parser = self.parser
             if self.declines_offer():
@@ -58,27 +55,30 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
             if endpoint is None or busy or self.expect_100_continue:
                 super().on_headers_complete()
                 return
-            keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
-            self.direct = Cycle(self, service, endpoint, keep_alive=keep_alive)
-            self.cycle = cast("Any", self.direct)
+            headers = dict(self.headers)
+            # Version 1.0 keeps a connection only where a header says so, in a way that uvicorn does not speak.
+            keep_alive = parser.should_keep_alive() and (
+                b"connection" not in headers or parser.get_http_version() != "1.0"
+            )
+            self.cycle = Cycle(self, service, endpoint, headers, keep_alive)
 
         def on_body(self, body: bytes) -> None:
-            cycle = cast("object", self.cycle)
+            cycle = self.cycle
             if isinstance(cycle, Cycle):
                 cycle.feed(body)
             else:
                 super().on_body(body)
 
         def on_message_complete(self) -> None:
-            cycle = cast("object", self.cycle)
+            cycle = self.cycle
             if isinstance(cycle, Cycle) and self.declined is None:
                 cycle.start()
             else:
                 super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if self.direct is not None:
-                self.direct.abandon()
+            if isinstance(self.cycle, Cycle):
+                self.cycle.abandon()
             super().connection_lost(exc)
 
     return DirectProtocol
@@ -146,22 +146,24 @@ class Cycle:
     """One prediction on one connection. uvicorn reads and sets the first five."""
 
     message_event = Event()
+    response_complete = False
+    disconnected = False
+    more_body = True
+    keep_alive: bool
 
-    def __init__(self, protocol: Any, service: Service, endpoint: Endpoint, *, keep_alive: bool) -> None:
-        self.response_complete = False
-        self.disconnected = False
+    _body: bytes | bytearray = b""
+    _discarded = 0
+    _cancel: Callable[[], None] | None = None
+
+    def __init__(
+        self, protocol: Connection, service: Service, endpoint: Endpoint, headers: Headers, keep_alive: bool
+    ) -> None:
         self.keep_alive = keep_alive
-        self.more_body = True
-        self.body = bytearray()
-        self._discarded = 0
         self._protocol = protocol
         self._service = service
         self._endpoint = endpoint
-        self._headers: Headers = dict(protocol.headers)
-        self._cancel: Callable[[], None] | None = None
-        self._visit = service.accounts.begin(
-            endpoint.protocol, "POST", protocol.url, self._headers, model=endpoint.model
-        )
+        self._headers = headers
+        self._visit = service.accounts.begin(endpoint.protocol, "POST", protocol.url, headers, endpoint.model)
 
     def feed(self, part: bytes) -> None:
         """Take a part of the body; refuse it as soon as it is too large.
@@ -175,17 +177,21 @@ class Cycle:
             if self._discarded > bound:
                 self._protocol.transport.close()
             return
-        self.body += part
-        if len(self.body) > bound:
-            size, self.body = len(self.body), bytearray()
-            error = too_large(size, bound)
+        if not self._body:  # the only part, as a rule: it is not copied
+            self._body = part
+        elif isinstance(self._body, bytearray):
+            self._body += part
+        else:
+            self._body = bytearray(self._body + part)
+        if len(self._body) > bound:
+            error = too_large(len(self._body), bound)
             self._respond(describe(error, self._endpoint.protocol, request_id_of(self._headers)))
 
     def start(self) -> None:
         """The request is complete."""
         self.more_body = False
         if not self.response_complete:
-            self._cancel = self._service.exchange.start(self._endpoint, self._headers, self.body, self._respond)
+            self._cancel = self._service.exchange.start(self._endpoint, self._headers, self._body, self._respond)
 
     def abandon(self) -> None:
         """The caller has gone: nothing is done for it any more."""
@@ -199,24 +205,24 @@ class Cycle:
     def _respond(self, reply: Reply) -> None:
         if self.disconnected:
             return
-        protocol = self._protocol
+        protocol, service = self._protocol, self._service
         status, media_type, content, request_id, more, ran = reply
         self.response_complete = True
-        self._cancel = None
-        protocol.direct = None
-        self._service.accounts.end(self._visit, status, request_id, ran)
-        if protocol.transport.is_closing():
+        self._cancel, self._body = None, b""
+        service.accounts.end(self._visit, status, request_id, ran)
+        transport = protocol.transport
+        if transport.is_closing():
             return
-        parts = [
-            STATUS_LINE[status], self._service.common(protocol.server_state.default_headers), request_id.encode(),
-            b"\r\ncontent-type: ", media_type, b"\r\ncontent-length: %d\r\n" % len(content),
-        ]  # fmt: skip
-        for name, value in more:
-            parts += (name, b": ", value, b"\r\n")
+        lines = [b"%b: %b\r\n" % each for each in more]
         if not self.keep_alive:
-            parts.append(_CLOSE)
-        parts += (b"\r\n", content)
-        protocol.transport.write(b"".join(parts))
+            lines.append(_CLOSE)
+        transport.write(
+            b"%b%b%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
+            % (
+                STATUS_LINE[status], service.common(protocol.server_state.default_headers), request_id.encode(),
+                media_type, len(content), b"".join(lines), content,
+            )
+        )  # fmt: skip
         if not self.keep_alive:
-            protocol.transport.close()
+            transport.close()
         protocol.on_response_complete()

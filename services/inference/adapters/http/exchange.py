@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.inference.adapters.http.errors import MLFLOW, PREDICT, V1, V2, Reply, describe
@@ -21,10 +22,8 @@ from services.inference.core.pipeline import LARGE_BODY_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from services.inference.core.batcher import Work
     from services.inference.core.catalog import Catalog
     from services.inference.core.codec import Codec
-    from services.inference.core.pipeline import Pipeline
     from services.inference.core.types import Response
 
 Headers = dict[bytes, bytes]
@@ -98,7 +97,7 @@ class Exchange:
 
         message = Body(body, json_bytes, headers.get(b"content-type", b""))
         work = pipeline.start(message, endpoint.codec, answer, request_id, _timeout(headers))
-        return None if work is None or work.done is None else _canceller(pipeline, work)
+        return None if work is None or work.done is None else partial(pipeline.cancel, work)
 
     async def _infer(
         self, endpoint: Endpoint, headers: Headers, body: bytes | bytearray, respond: Callable[[Reply], None]
@@ -147,10 +146,6 @@ def too_large(size: int, bound: int) -> RequestTooLarge:
     return RequestTooLarge(
         f"the body has {size} bytes or more", f"it has at most {bound}", "send the rows in several requests"
     )
-
-
-def _canceller(pipeline: Pipeline, work: Work) -> Callable[[], None]:
-    return lambda: pipeline.cancel(work)
 
 
 def _preferred(accepted: bytes) -> bytes | None:

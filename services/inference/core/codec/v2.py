@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -66,38 +67,47 @@ class Tensor:
         return tensor_error(self.name, value, rule)
 
 
+class _Place(NamedTuple):
+    """Where one input's values are in a body."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    at: int
+    end: int
+
+    def array(self, content: bytes | bytearray) -> Array:
+        """The values; of numbers a view."""
+        if self.datatype == "BYTES":
+            return from_bytes(self.name, self.datatype, self.shape, memoryview(content)[self.at : self.end])
+        return np.ndarray(self.shape, _DTYPES[self.datatype], content, self.at)
+
+
 class _Plan(NamedTuple):
     """How to read bodies of binary tensors that start with a JSON part seen before: all of it has been checked."""
 
     model: ModelInfo
     nbytes: int
     """Of the whole body."""
-    places: list[tuple[str, str, tuple[int, ...], int, int]]
-    """Name, datatype, shape, and where its bytes start and end: of each input, in the model's order."""
-    parameters: Parameters
-    outputs: tuple[str, ...]
-    binary: frozenset[str]
-    timeout: float | None
-    priority: int
+    places: list[_Place]
+    """Of each input, in the model's order."""
+    asked: Request
+    """What else the JSON says."""
 
     def read(self, content: bytes | bytearray) -> Request:
         """The request of a body; raises `InvalidRequest` for what only the values show."""
-        view = memoryview(content)
-        schema = self.model.metadata.schema
-        arrays = [from_bytes(name, datatype, shape, view[at:end]) for name, datatype, shape, at, end in self.places]
+        schema, asked = self.model.metadata.schema, self.asked
         if schema.tensors:
-            rows = Rows(*arrays)
+            rows = Rows(*[place.array(content) for place in self.places])
         else:
-            rows = rows_of(
-                [Tensor(*place[:3], array) for place, array in zip(self.places, arrays, strict=True)], schema
-            )
+            rows = rows_of([Tensor(*place[:3], place.array(content)) for place in self.places], schema)
         return Request(
             rows=rows,
-            parameters=self.parameters,
-            outputs=self.outputs,
-            binary=self.binary,
-            timeout=self.timeout,
-            priority=self.priority,
+            parameters=asked.parameters,
+            outputs=asked.outputs,
+            binary=asked.binary,
+            timeout=asked.timeout,
+            priority=asked.priority,
         )
 
 
@@ -156,9 +166,10 @@ class V2Codec:
         """Write the answer: the selected outputs, in the order asked for."""
         outputs, raw = [], []
         for spec in selected_outputs(request, response, model):
-            values = response.outputs[spec.name]
-            described: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": values.shape}
-            if spec.name in request.binary:
+            name = spec.name
+            values = response.outputs[name]
+            described: dict[str, Any] = {"name": name, "datatype": spec.datatype, "shape": values.shape}
+            if name in request.binary:
                 data = to_bytes(values, spec)
                 described["parameters"] = {BINARY_SIZE: len(data)}
                 raw.append(data)
@@ -178,14 +189,12 @@ def _plan(message: dict[str, Any], request: Request, model: ModelInfo, at: int, 
         size = _read_parameters(item).get(BINARY_SIZE)
         if size is None:
             return None
-        places.append((item["name"], item["datatype"], tuple(item["shape"]), at, at + size))
+        places.append(_Place(item["name"], item["datatype"], tuple(item["shape"]), at, at + size))
         at += size
     order = {spec.name: number for number, spec in enumerate(model.metadata.schema.tensors)}
     if order:
-        places.sort(key=lambda place: order[place[0]])
-    return _Plan(
-        model, end, places, request.parameters, request.outputs, request.binary, request.timeout, request.priority
-    )
+        places.sort(key=lambda place: order[place.name])
+    return _Plan(model, end, places, replace(request, rows=Rows()))
 
 
 def rows_of(tensors: list[Tensor], schema: Schema) -> Rows:
@@ -294,7 +303,7 @@ def _header(content: bytes | bytearray, json_bytes: int) -> bytes:
             f"it is the length of the JSON in a body of {len(content)} bytes",
             "send the length of the JSON part",
         )
-    return bytes(memoryview(content)[:json_bytes])
+    return bytes(content[:json_bytes])
 
 
 def _tensors(inputs: list[Any], content: bytes | bytearray, json_bytes: int | None, schema: Schema) -> Iterator[Tensor]:

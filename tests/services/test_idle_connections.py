@@ -1,0 +1,110 @@
+"""When the service ends a connection on which nothing comes, by a clock that stands in for the event loop's."""
+
+import heapq
+from itertools import count
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from services.inference.adapters.http.connection import Connection
+
+PATIENCE = 5
+
+
+class Timer:
+    def __init__(self, act):
+        self.act = act
+
+    def cancel(self):
+        self.act = None
+
+
+class Clock:
+    """The parts of an event loop that a connection uses."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.timers = []
+        self.made = count()
+
+    def time(self):
+        return self.now
+
+    def call_later(self, seconds, act):
+        timer = Timer(act)
+        heapq.heappush(self.timers, (self.now + seconds, next(self.made), timer))
+        return timer
+
+    def pass_until(self, now):
+        while self.timers and self.timers[0][0] <= now:
+            self.now, _, timer = heapq.heappop(self.timers)
+            if timer.act is not None:
+                timer.act()
+        self.now = now
+
+
+async def application(scope, receive, send):
+    raise NotImplementedError
+
+
+class Transport:
+    closed = False
+
+    def get_extra_info(self, name):
+        del name
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def transport():
+    return Transport()
+
+
+@pytest.fixture
+def connection(clock, transport):
+    config = uvicorn.Config(application, timeout_keep_alive=PATIENCE, log_config=None, ws="none")
+    config.load()
+    made = Connection(config=config, server_state=ServerState(), app_state={}, _loop=clock)
+    made.connection_made(transport)
+    return made
+
+
+def test_an_idle_connection_is_closed_so_long_after_its_last_answer(connection, clock, transport):
+    connection.on_response_complete()
+    clock.pass_until(3)
+    connection.data_received(b"POST /predict HTTP/1.1\r\n")
+    connection.on_response_complete()
+    clock.pass_until(3 + PATIENCE - 0.1)
+    assert not transport.closed
+    clock.pass_until(3 + PATIENCE)
+    assert transport.closed
+
+
+def test_a_connection_that_waits_for_its_answer_is_left_open(connection, clock, transport):
+    connection.on_response_complete()
+    clock.pass_until(3)
+    connection.data_received(b"POST /predict HTTP/1.1\r\n")
+    clock.pass_until(10 * PATIENCE)
+    assert not transport.closed
+    connection.on_response_complete()
+    clock.pass_until(11 * PATIENCE)
+    assert transport.closed
+
+
+def test_a_busy_connection_has_one_timer_however_many_requests_it_brings(connection, clock):
+    connection.data_received(b"POST /predict HTTP/1.1\r\nfolded: ")
+    for _ in range(100):
+        connection.on_response_complete()
+        connection.data_received(b"on ")
+    assert len(clock.timers) == 1

@@ -16,7 +16,7 @@ from bench.servers import IN_PROCESS, OURS, SERVERS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-CONNECTIONS = {1: 32, 64: 8, 1024: 2}
+CONNECTIONS = {1: 32, 64: 16, 1024: 2}
 """Clients of the closed loops, by rows of their requests: enough to keep every server busy, and no more than 2,048 rows
 on their way, so that no server's queue overflows."""
 

@@ -50,10 +50,10 @@ e2e: setup ## The whole way on a cluster of its own; figures in build/e2e.json; 
 	slipway toolchain build --install > /dev/null
 	pytest -q -m e2e
 
-test: check ## Everything: check, slow, engine, cluster and end-to-end tests
+test: check ## Check, slow, engine, cluster and end-to-end tests; with ALL=1 those that take long, too
 	slipway toolchain build --install > /dev/null
 	pytest -q -n 2 -m "slow or engine"
-	pytest -q --durations 20 -m "cluster or e2e"
+	pytest -q --durations 20 -m "cluster or (e2e and not long)$(if $(ALL), or long)"
 
 format: setup ## Format and fix what can be fixed
 	ruff check --fix .

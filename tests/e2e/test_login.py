@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.e2e.callers import until
 from tests.tokens import ISSUER, token
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1800)]
 
 STRANGER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 

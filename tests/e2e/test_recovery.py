@@ -11,7 +11,7 @@ import pytest
 from infra import names
 from tests.e2e.callers import Callers
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1800)]
 
 LOSE = f"""
 import boto3, os

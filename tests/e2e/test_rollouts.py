@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.callers import Callers, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(3600)]
 
 MODEL = "breast-cancer"
 UNUSUAL = {"mean radius": 2000.0}

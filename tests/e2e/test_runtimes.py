@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.callers import Callers
 from tests.e2e.everything import ACCELERATOR, GPUS, KSERVE_MODEL, RELEASE, SMALL
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from tests.e2e.everything import BATCH_MODEL
 from tools.cluster import lifecycle
 from tools.toolchain.build import binary
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from infra import names
 from tests.e2e.callers import until
 from tests.e2e.everything import STREAM_MODEL
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(3600)]
 
 ASK = """
 import base64, json, sys, time

@@ -13,6 +13,7 @@ from tests.e2e.everything import take_away
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 
+@pytest.mark.long
 def test_what_is_switched_off_takes_its_kinds_with_it(everything):
     everything.edit(take_away)
     everything.pulumi("up", "--yes", "--skip-preview")

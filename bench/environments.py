@@ -57,9 +57,13 @@ def requirements_of(environment: str) -> Path:
 
 
 def is_ready(environment: str) -> bool:
-    """Whether it holds what its list says."""
-    made = cache() / "venvs" / environment / _DONE
-    return made.is_file() and made.read_text() == requirements_of(environment).read_text()
+    """Whether it holds what its list says, for the interpreter of the project's own environment."""
+    made = cache() / "venvs" / environment
+    return (
+        (made / _DONE).is_file()
+        and (made / _DONE).read_text() == requirements_of(environment).read_text()
+        and (made / "bin" / "python").resolve() == base_python().resolve()
+    )
 
 
 def ensure(environment: str) -> None:

@@ -13,7 +13,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,13 +155,9 @@ def _source(given: str | None) -> Path:
     if not target.is_dir():
         scratch = target.with_suffix(".part")
         scratch.mkdir(parents=True, exist_ok=True)
-        archive = scratch / "services.tar"
-        subprocess.run(
-            ["git", "archive", "--output", str(archive), "HEAD", "services"], cwd=environments.ROOT, check=True
-        )
-        with tarfile.open(archive) as content:
-            content.extractall(scratch, filter="data")
-        archive.unlink()
+        command = ["git", "archive", "HEAD", "services"]
+        archive = subprocess.run(command, cwd=environments.ROOT, capture_output=True, check=True).stdout
+        subprocess.run(["tar", "--extract", "--directory", str(scratch)], input=archive, check=True)
         scratch.rename(target)
     return target
 

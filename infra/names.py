@@ -68,6 +68,10 @@ TOPICS = "topics"
 LABEL_KAFKA_CLIENT = "slipway.dev/kafka-client"
 """Pods with this label set to `true`, in the models' namespace, may reach the platform's Kafka."""
 
+ISTIO_CNI_NAMESPACE = "istio-cni"
+ISTIO_CNI = "istio-cni"
+"""What sends a pod's traffic through its sidecar, on every node: chart, image, policy."""
+
 GPUS_NAMESPACE = "nvidia"
 """What tells of GPUs, on platforms that run it."""
 

@@ -134,6 +134,8 @@ class Gateway:
     """Base address that callers use, without a final slash."""
     internal: bool
     """Whether it serves the registry and Prometheus, too."""
+    mtls: bool
+    """Whether models answer those alone who show a certificate of the mesh, as it does."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,11 +178,15 @@ def required_groups(context: str | None) -> set[Group]:
 def addon_groups(stack: str = STACK) -> set[Group]:
     """What of the toolchain the stack's add-ons need, from its file, as the program will read it."""
     addons = stack_config(stack).get("slipway:addons") or {}
-    return {
-        group
-        for group, by_default in ((Group.MONITORING, True), (Group.KSERVE, False), (Group.KEDA, False))
-        if (addons.get(group) or {}).get("enabled", by_default)
-    } | model_groups(stack)
+    return (
+        {
+            group
+            for group, by_default in ((Group.MONITORING, True), (Group.KSERVE, False), (Group.KEDA, False))
+            if (addons.get(group) or {}).get("enabled", by_default)
+        }
+        | ({Group.MTLS} if (addons.get("istio") or {}).get("mtls") == "strict" else set())
+        | model_groups(stack)
+    )
 
 
 def model_groups(stack: str = STACK) -> set[Group]:

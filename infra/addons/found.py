@@ -28,6 +28,7 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         ready=there,
         url=url,
         internal=platform.exposure.internal,
+        mtls=config.mtls,
     )
     return AddonOutputs(
         gateway=gateway,

@@ -31,6 +31,7 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         exposure=platform.exposure,
         backends=platform.namespaces,
         closed=closed_paths(config, internal=platform.exposure.internal),
+        mtls=config.mtls,
         production=config.production,
     )
     gateway = Istio("istio", istio_args, platform.within).gateway

@@ -1,7 +1,7 @@
-"""Istio from its own charts: the control plane and one gateway.
+"""Istio from its own charts: the control plane, one gateway, and what sidecars need where models have them.
 
 The images are by digest and the proxy is stock Envoy, which lacks Istio's own filters:
-istiod must not configure them (see `ISTIOD_ENV`). The gateway needs none of them.
+istiod must not configure them (see `ISTIOD_ENV`). Neither the gateway nor a sidecar needs one of them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.k8s import helm, mesh, network, workloads
+from infra.addons import istio_cni
+from infra.k8s import helm, mesh, network, sidecar, workloads
 from infra.k8s.manifest import Manifest, declare, name_of
 from infra.k8s.namespaces import isolated
+from infra.k8s.security import DRIVES_NODES
 from infra.outputs import Exposure, Gateway, Namespaces
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ GATEWAY_PORT = 8080
 STATUS_PORT = 15021
 """Where Envoy's agent answers the readiness probe."""
 
-XDS_PORTS = (15010, 15012)
+XDS_PORTS = (15010, sidecar.CONTROL_PORT)
 """Where istiod hands out configuration and certificates."""
 
 WEBHOOK_PORT = 15017
@@ -47,6 +49,8 @@ ISTIOD_ENV = {
     # Filters that only Istio's build of Envoy has; the stock one refuses a configuration that names them.
     "PILOT_ENABLE_METADATA_EXCHANGE": "false",
     "PILOT_ENABLE_ALPN_FILTER": "false",
+    # A sidecar starts before the pod's own containers and ends after them.
+    "ENABLE_NATIVE_SIDECARS": "true",
 }
 
 RELEASE_STATS = r"cluster\.outbound.*(upstream_rq_time|upstream_rq_[0-9]+|upstream_rq_[1-5]xx|membership_total)"
@@ -62,12 +66,14 @@ class IstioArgs:
 
     config: IstioConfig
     images: Mapping[ImageName, str]
-    """References by name: `istiod` and `istio-proxy`."""
+    """References by name: `istiod` and `istio-proxy`, with mutual TLS `istio-cni`."""
     exposure: Exposure
     backends: Namespaces
     """Namespaces that the gateway sends requests to."""
     closed: Sequence[str]
     """Paths that the gateway refuses, whatever routes there are."""
+    mtls: bool
+    """Whether models answer those alone who show a certificate of the mesh."""
     production: bool
     """Whether people depend on it: then a node that goes takes neither the gateway nor the control plane with it."""
 
@@ -78,19 +84,19 @@ class Istio(pulumi.ComponentResource):
     gateway: Gateway
 
     def __init__(self, name: str, args: IstioArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slipway:addons:Istio", name, {}, opts)
+        super().__init__("slipway:addons:Istio", name, {"production": args.production, "mtls": args.mtls}, opts)
         self._child = pulumi.ResourceOptions(parent=self)
         self._charts = args.config.charts
         system = isolated(names.ISTIO_NAMESPACE, self._child)
         ingress = isolated(names.INGRESS_NAMESPACE, self._child)
-        declare(f"{names.ISTIOD}-policy", istiod_policy(system, ingress), self._child)
+        declare(f"{names.ISTIOD}-policy", istiod_policy(system, ingress, args), self._child)
         declare(f"{names.INGRESS}-policy", ingress_policy(ingress, system, args.backends), self._child)
         base = self._chart(names.ISTIO_BASE, "base", system, {}, [])
         control = self._chart(
             names.ISTIOD,
             "istio-control/istio-discovery",
             system,
-            istiod_values(args.images, production=args.production),
+            istiod_values(args),
             [base],
         )
         proxy = self._chart(
@@ -101,7 +107,9 @@ class Istio(pulumi.ComponentResource):
             [control],
         )
         manifest = mesh.gateway(names.GATEWAY, ingress, GATEWAY_SELECTOR, GATEWAY_PORT)
-        gateway = declare(names.GATEWAY, manifest, pulumi.ResourceOptions(parent=self, depends_on=[control, proxy]))
+        meshed = self._mutual_tls(args, system, control) if args.mtls else []
+        ready = pulumi.ResourceOptions(parent=self, depends_on=[control, proxy, *meshed])
+        gateway = declare(names.GATEWAY, manifest, ready)
         if args.closed:
             closed = mesh.closed_paths(f"{names.INGRESS}-closed", ingress, GATEWAY_SELECTOR, args.closed)
             declare(f"{names.INGRESS}-closed", closed, pulumi.ResourceOptions(parent=self, depends_on=[control]))
@@ -112,8 +120,21 @@ class Istio(pulumi.ComponentResource):
             ready=gateway,
             url=args.exposure.url,
             internal=args.exposure.internal,
+            mtls=args.mtls,
         )
         self.register_outputs({"gateway": self.gateway.reference})
+
+    def _mutual_tls(
+        self, args: IstioArgs, system: pulumi.Output[str], control: pulumi.Resource
+    ) -> list[pulumi.Resource]:
+        """What is there before the first pod with a sidecar."""
+        namespace = isolated(names.ISTIO_CNI_NAMESPACE, self._child, DRIVES_NODES)
+        policy = declare(f"{names.ISTIO_CNI}-policy", istio_cni.network_policy(namespace), self._child)
+        chosen = istio_cni.values(args.config.cni, args.images["istio-cni"])
+        plugin = self._chart(names.ISTIO_CNI, "istio-cni", namespace, chosen, [policy])
+        strict = mesh.strict("default", system)
+        after = pulumi.ResourceOptions(parent=self, depends_on=[control])
+        return [plugin, declare(f"{names.ISTIOD}-strict", strict, after)]
 
     def _chart(
         self,
@@ -127,8 +148,10 @@ class Istio(pulumi.ComponentResource):
         return helm.release(name, f"{self._charts}/{chart}", namespace, options, values=values)
 
 
-def istiod_values(images: Mapping[ImageName, str], *, production: bool) -> Manifest:
+def istiod_values(args: IstioArgs) -> Manifest:
     """Values of the control plane's chart."""
+    images, production = args.images, args.production
+    proxy = images["istio-proxy"]
     return {
         "image": images["istiod"],
         "autoscaleEnabled": False,
@@ -144,10 +167,12 @@ def istiod_values(images: Mapping[ImageName, str], *, production: bool) -> Manif
             "accessLogFile": "/dev/stdout",
         },
         "global": {
-            "proxy": {"image": images["istio-proxy"]},
+            "proxy": {"image": proxy, "resources": workloads.resources(cpu="20m", cpu_limit="1", memory="128Mi")},
+            "proxy_init": {"image": proxy},
             # Of one replica a budget would only block the node's drain.
             "defaultPodDisruptionBudget": {"enabled": production},
         },
+        "cni": {"enabled": args.mtls},
         # The chart's own default asks for a sysctl that a port above 1024 does not need.
         "gateways": {"securityContext": gateway_pod_security()},
     }
@@ -211,8 +236,9 @@ def gateway_pod_security() -> Manifest:
     }
 
 
-def istiod_policy(system: pulumi.Input[str], ingress: pulumi.Input[str]) -> Manifest:
+def istiod_policy(system: pulumi.Input[str], ingress: pulumi.Input[str], args: IstioArgs) -> Manifest:
     """The API server calls the webhook from outside any namespace; proxies fetch configuration; istiod watches."""
+    sidecars = [network.namespace_peer(args.backends.models, sidecar.LABELS)] if args.mtls else []
     return network.allow(
         names.ISTIOD,
         system,
@@ -220,6 +246,7 @@ def istiod_policy(system: pulumi.Input[str], ingress: pulumi.Input[str]) -> Mani
         ingress=[
             network.flow("from", [], [WEBHOOK_PORT]),
             network.flow("from", [network.namespace_peer(ingress)], [*XDS_PORTS, MONITORING_PORT]),
+            *([network.flow("from", sidecars, [sidecar.CONTROL_PORT])] if sidecars else []),
         ],
         egress=[network.flow("to", [], network.API_SERVER_PORTS)],
     )

@@ -17,7 +17,7 @@ from infra.k8s.manifest import Manifest, declare, name_of
 from infra.outputs import Gateway, GpuMetrics, Monitoring, Namespaces
 from infra.telemetry.alerts import rule_file
 from infra.telemetry.dashboards import dashboards
-from infra.telemetry.scraping import GATEWAY_METRICS_PORT, prometheus_config
+from infra.telemetry.scraping import GATEWAY_METRICS_PORT, SIDECAR_METRICS_PORT, prometheus_config
 from services.contract import HTTP_PORT
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ def policies(args: PrometheusArgs) -> dict[str, Manifest]:
     spaces, gateway = args.namespaces, args.gateway.namespace
     from_here = network.namespace_peer(spaces.platform, LABELS)
     callers = [network.namespace_peer(gateway), network.namespace_peer(spaces.platform)]
+    models = [HTTP_PORT, SIDECAR_METRICS_PORT] if args.gateway.mtls else [HTTP_PORT]
     gpus = args.gpu_metrics
     asked = [] if gpus is None else [network.flow("to", [network.namespace_peer(gpus.namespace)], [gpus.port])]
     return {
@@ -195,14 +196,14 @@ def policies(args: PrometheusArgs) -> dict[str, Manifest]:
             LABELS,
             ingress=[network.flow("from", callers, [PORT])],
             egress=[
-                network.flow("to", [network.namespace_peer(spaces.models)], [HTTP_PORT]),
+                network.flow("to", [network.namespace_peer(spaces.models)], models),
                 network.flow("to", [network.namespace_peer(gateway, GATEWAY_SELECTOR)], [GATEWAY_METRICS_PORT]),
                 *asked,
                 network.flow("to", [], network.API_SERVER_PORTS),
             ],
         ),
         "scrapes-models": network.allow(
-            names.PROMETHEUS, spaces.models, {}, ingress=[network.flow("from", [from_here], [HTTP_PORT])]
+            names.PROMETHEUS, spaces.models, {}, ingress=[network.flow("from", [from_here], models)]
         ),
         "scrapes-gateway": network.allow(
             names.PROMETHEUS,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from infra.config.aws_names import ZoneId  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.base import ConfigModel, DomainName, HttpsUrl, HttpUrl, Quantity, Subject, broken_rule
@@ -51,12 +51,35 @@ class MlflowConfig(ConfigModel):
     """Memory of the server: two processes of some 400 MB, and artifacts that stream through them."""
 
 
+Directory = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
+"""A directory of every node, from its root."""
+
+
+class CniConfig(ConfigModel):
+    """Where the nodes' container runtime looks for network plugins. The defaults are those of EKS and kind; in the
+    embedded cluster it is `/run/cni/bin` and `/run/cni/net.d`.
+    """
+
+    bin: Directory = "/opt/cni/bin"
+    """The plugins themselves."""
+
+    conf: Directory = "/etc/cni/net.d"
+    """Their configuration."""
+
+
 class IstioConfig(ConfigModel):
     """The mesh: its control plane and the gateway that every request enters through."""
 
     charts: str | None = None
-    """Directory with Istio's Helm charts (`base`, `istio-control/istio-discovery`, `gateway`).
+    """Directory with Istio's Helm charts (`base`, `istio-control/istio-discovery`, `gateway`, `istio-cni`).
     Default: the one that the toolchain recorded in `build/toolchain.json`."""
+
+    mtls: Literal["strict", "disable"] | None = None
+    """`strict`: pods of models that answer requests have a sidecar, which lets in nobody without a certificate of the
+    mesh. Default: strict on AWS; locally disable, for each sidecar costs memory and start of two cores."""
+
+    cni: CniConfig = Field(default_factory=CniConfig)
+    """Network plugins of the nodes, among which `mtls: strict` puts one."""
 
 
 class MonitoringConfig(ConfigModel):

@@ -126,6 +126,18 @@ def grafana_without_prometheus(config: StackConfig) -> list[str]:
     ]
 
 
+def knative_in_the_mesh(config: StackConfig) -> list[str]:
+    """One line for each model whose pods Knative would ask without a certificate of the mesh."""
+    if not config.mtls:
+        return []
+    return [
+        f"{PROJECT}:models.{name}.kserve.mode: knative → its activator has no certificate of the mesh → "
+        "set mode standard, or addons.istio.mtls disable"
+        for name, model in config.models.items()
+        if model.kind == "realtime" and model.knative
+    ]
+
+
 def zones_without_aws(config: StackConfig) -> list[str]:
     """One line where external-dns would have no zone to reach."""
     if not config.addons.external_dns.zones or config.platform.kind != "local":

@@ -13,6 +13,7 @@ from infra.config import problems
 from infra.config.base import PROJECT
 from infra.config.combinations import (
     grafana_without_prometheus,
+    knative_in_the_mesh,
     over_quota,
     refusals,
     unreachable_registry,
@@ -67,6 +68,7 @@ def checked(values: Mapping[str, str], images: Mapping[str, str] | None = None) 
     refused += unreachable_registry(config)
     refused += grafana_without_prometheus(config)
     refused += zones_without_aws(config)
+    refused += knative_in_the_mesh(config)
     if refused:
         raise ConfigError(refused)
     return config
@@ -129,6 +131,7 @@ def needed_images(config: StackConfig) -> tuple[str, ...]:
         ("prometheus", "prometheus-adapter"): config.addons.monitoring.enabled,
         ("kserve",): config.addons.kserve.enabled,
         ("keda",): config.addons.keda.enabled,
+        ("istio-cni",): config.mtls,
     }
     addons = [name for images, enabled in wanted.items() if enabled for name in images]
     base = dict.fromkeys([*config.platform.images, "mlflow", "istiod", "istio-proxy"])

@@ -21,6 +21,7 @@ ImageName: TypeAlias = Literal[
     "object-store",
     "istiod",
     "istio-proxy",
+    "istio-cni",
     "prometheus",
     "prometheus-adapter",
     "kserve",
@@ -70,6 +71,12 @@ class StackConfig(ConfigModel):
 
     models: dict[ModelName, ModelConfig]
     """Models by name. `{}` deploys the environment alone and asks no registry."""
+
+    @property
+    def mtls(self) -> bool:
+        """Whether models answer those alone who show a certificate of the mesh."""
+        said = self.addons.istio.mtls
+        return self.platform.kind != "local" if said is None else said == "strict"
 
     @field_validator("deploys")
     @classmethod

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.k8s.manifest import Manifest, metadata
+from infra.k8s.mesh import SECURITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pulumi
-
-SECURITY = "security.istio.io/v1"
 
 FILTER = "envoy.filters.http.jwt_authn"
 FILTER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pulumi
 
 NETWORKING = "networking.istio.io/v1"
+SECURITY = "security.istio.io/v1"
 
 ANY_HOST = "*"
 
@@ -44,7 +45,7 @@ def closed_paths(
     """The gateway's pods refuse the paths and everything below them, whatever routes there are."""
     refused = [spelt for path in paths for spelt in (path, f"{path}/*")]
     return {
-        "apiVersion": "security.istio.io/v1",
+        "apiVersion": SECURITY,
         "kind": "AuthorizationPolicy",
         "metadata": metadata(name, namespace),
         "spec": {
@@ -52,6 +53,16 @@ def closed_paths(
             "action": "DENY",
             "rules": [{"to": [{"operation": {"paths": refused}}]}],
         },
+    }
+
+
+def strict(name: str, namespace: pulumi.Input[str]) -> Manifest:
+    """Sidecars let in nobody without a certificate of the mesh: all of them, in the control plane's namespace."""
+    return {
+        "apiVersion": SECURITY,
+        "kind": "PeerAuthentication",
+        "metadata": metadata(name, namespace),
+        "spec": {"mtls": {"mode": "STRICT"}},
     }
 
 

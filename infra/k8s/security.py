@@ -11,7 +11,10 @@ UID = 10001
 """User and group of our pods and of our images, which own nothing that they must write."""
 
 POD_SECURITY = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
-"""Labels of every namespace of ours."""
+"""Labels of every namespace of ours but those whose pods drive a node."""
+
+DRIVES_NODES = {"pod-security.kubernetes.io/enforce": "privileged"}
+"""Labels of these."""
 
 
 def pod_security_context() -> Manifest:

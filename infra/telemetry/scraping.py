@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 GATEWAY_METRICS_PORT = 15090
 """Where Istio's bootstrap has Envoy serve its metrics."""
 
+SIDECAR_METRICS_PORT = 15020
+"""Where Istio's agent tells the metrics of the pod that it is a sidecar of, beside its own."""
+
+SIDECAR_METRICS_PATH = "/stats/prometheus"
+
 GPUS_JOB = "gpus"
 GPU_SECONDS = 30
 """Between two looks of NVIDIA's exporter."""
@@ -78,6 +83,12 @@ def _label(source: str, target: str) -> Mapping[str, Any]:
     return {"source_labels": [source], "target_label": target}
 
 
+def _in_the_mesh(source: str, target: str, replacement: str) -> Mapping[str, Any]:
+    """For pods with a sidecar: istiod labels them so when it gives them one."""
+    sources = [_meta("security.istio.io/tlsMode"), source]
+    return {"source_labels": sources, "regex": "istio;(.+)", "replacement": replacement, "target_label": target}
+
+
 RUNS = {"action": "drop", "source_labels": ["__meta_kubernetes_pod_phase"], "regex": "Succeeded|Failed"}
 PLACE = (
     _label("__meta_kubernetes_namespace", "namespace"),
@@ -88,16 +99,19 @@ MODELS_PODS = [
     RUNS,
     _keep(_meta(names.LABEL_RELEASE), ".+"),
     _keep("__meta_kubernetes_pod_container_port_number", str(HTTP_PORT)),
+    _in_the_mesh("__meta_kubernetes_pod_ip", "__address__", f"$1:{SIDECAR_METRICS_PORT}"),
+    _in_the_mesh("__metrics_path__", "__metrics_path__", SIDECAR_METRICS_PATH),
     *PLACE,
     _label(_meta(names.LABEL_MODEL), "model"),
     _label(_meta(names.LABEL_RELEASE), "release"),
 ]
-"""One target for each pod of a release, by its HTTP port."""
+"""One target for each pod of a release: by its HTTP port, or where its sidecar tells what is found there."""
 
 MODELS_SCRAPE = {
     "metrics_path": str(Route.METRICS),
     # The service's own `model` and `release` stand: a process may serve several models.
     "honor_labels": True,
+    "metric_relabel_configs": [{"action": "drop", "source_labels": ["__name__"], "regex": "(envoy|istio)_.+"}],
 }
 
 GATEWAY_PODS = [RUNS, _keep("__meta_kubernetes_pod_container_port_number", str(GATEWAY_METRICS_PORT)), *PLACE]

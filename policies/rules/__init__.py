@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     production.PINNED,
     production.REPLICAS,
     production.LOGIN,
+    production.MUTUAL_TLS,
     *evidence.RULES,
     data.ENCRYPTION,
     exposure.PUBLIC_ACCESS,

@@ -6,7 +6,10 @@ from policies.rules.rule import Properties, Rule
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
-PRIVILEGED = {"nvidia": "what counts GPUs and reads their sensors opens the driver's devices"}
+PRIVILEGED = {
+    "istio-cni": "what sends pods' traffic through their sidecars changes the network of its node",
+    "nvidia": "what counts GPUs and reads their sensors opens the driver's devices",
+}
 """Namespaces that are not restricted, and why."""
 
 
@@ -23,7 +26,7 @@ def _pod_security(resource_type: str, properties: Properties) -> list[str]:
 
 POD_SECURITY = Rule(
     name="namespace-pod-security",
-    description="Every namespace enforces the restricted Pod Security Standard, but for those that drive GPUs.",
+    description="Every namespace enforces the restricted Pod Security Standard, but for those that drive nodes.",
     remedy=f"label it {ENFORCE}=restricted",
     check=_pod_security,
 )

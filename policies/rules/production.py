@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from policies.rules.models import Release
     from policies.rules.rule import Properties
 
-MLFLOW = "slipway:addons:Mlflow"
+ISTIO, MLFLOW = "slipway:addons:Istio", "slipway:addons:Mlflow"
 
 FEWEST_REPLICAS = 2
 """One may fail, or be moved with its node, while the other answers."""
@@ -43,6 +43,11 @@ def _login(resource_type: str, mlflow: Properties) -> list[str]:
     return [f"whoever reaches {reached} may change the registry"] if reached and not mlflow.get("login") else []
 
 
+def _mutual_tls(resource_type: str, istio: Properties) -> list[str]:
+    plain = resource_type == ISTIO and istio.get("production") is True and istio.get("mtls") is not True
+    return ["models answer whoever reaches their pods, unencrypted"] if plain else []
+
+
 PINNED = Rule(
     name="production-pinned-model",
     description="In production a release names a version: an alias that moves would change what runs, unreviewed.",
@@ -62,4 +67,11 @@ LOGIN = Rule(
     description="In production the registry asks who somebody is: what it says a version is, releases will run.",
     remedy="say in slipway:addons.mlflow.login whose tokens are let in",
     check=_login,
+)
+
+MUTUAL_TLS = Rule(
+    name="production-mutual-tls",
+    description="In production models answer the gateway alone, and what it sends is encrypted up to their pods.",
+    remedy="set slipway:addons.istio.mtls to strict",
+    check=_mutual_tls,
 )

@@ -31,6 +31,7 @@ k8s.apps.v1.Deployment("d", metadata={"name": "d"}, spec={"selector": {"matchLab
 
 reached = {"production": True, "publicUrl": "https://m.example.com/mlflow", "login": []}
 pulumi.ComponentResource("slipway:addons:Mlflow", "m", reached)
+pulumi.ComponentResource("slipway:addons:Istio", "i", {"production": True, "mtls": False})
 
 untagged = pulumi.ProviderResource("aws", "untagged", {"region": "eu-central-1"})
 options = pulumi.ResourceOptions(providers=[untagged])
@@ -66,6 +67,7 @@ VIOLATIONS = {
     "namespace-pod-security": "namespace n enforces nothing",
     "gpu-toleration": "container main has a nvidia.com/gpu limit and its pod no toleration",
     "production-registry-login": "whoever reaches https://m.example.com/mlflow may change the registry",
+    "production-mutual-tls": "models answer whoever reaches their pods, unencrypted",
     "aws-encryption": "its disk is not encrypted",
     "aws-public-access": "the internet reaches the database",
     "aws-wildcard": "s3:* is allowed",
@@ -159,8 +161,8 @@ def told(output, rule, level):
 
 def test_every_bad_release_blocks_the_preview_under_its_rule_and_good_ones_pass(project, registry):
     bad = models_that_break_a_rule_each(registry)
-    login = {"mlflow": {"login": [ISSUER]}}
-    project.configure(models=bad, evidence=GATE, production=True, addons=login)
+    addons = {"mlflow": {"login": [ISSUER]}, "istio": {"mtls": "strict"}}
+    project.configure(models=bad, evidence=GATE, production=True, addons=addons)
     done = project.preview(*PACK)
     assert not done, done.output
     for name, (rule, wrong) in BAD.items():

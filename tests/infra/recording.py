@@ -34,6 +34,7 @@ RECORDS = BuildRecords(
             ("object-store", "3"),
             ("istiod", "4"),
             ("istio-proxy", "5"),
+            ("istio-cni", "d"),
             ("prometheus", "6"),
             ("prometheus-adapter", "7"),
             ("kserve", "8"),

@@ -169,7 +169,7 @@ def test_an_image_that_was_not_built_is_named_with_the_command_that_builds_it(mi
     )
     values = {
         "slipway:platform": '{"kind": "local", "kafka": {"enabled": true}}',
-        "slipway:addons": '{"kserve": {"enabled": true}, "keda": {"enabled": true}}',
+        "slipway:addons": '{"kserve": {"enabled": true}, "keda": {"enabled": true}, "istio": {"mtls": "strict"}}',
         "slipway:models": json.dumps({"m": realtime(), "nightly": batch()}),
     }
     with pytest.raises(ConfigError) as raised:

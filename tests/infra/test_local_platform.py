@@ -80,7 +80,8 @@ def test_the_gateway_listens_where_the_stack_says():
 def test_istiod_configures_a_stock_envoy():
     values = environment().one("Release", "istiod")["values"]
     assert values["telemetry"] == {"enabled": False}
-    assert values["env"] == {"PILOT_ENABLE_METADATA_EXCHANGE": "false", "PILOT_ENABLE_ALPN_FILTER": "false"}, (
+    left_out = {"PILOT_ENABLE_METADATA_EXCHANGE": "false", "PILOT_ENABLE_ALPN_FILTER": "false"}
+    assert left_out.items() <= values["env"].items(), (
         "stock Envoy refuses a configuration with Istio's own filters, and the gateway never becomes ready"
     )
     assert "@sha256:" in values["image"]

@@ -194,6 +194,19 @@ def test_a_registry_that_is_reached_in_production_asks_who_somebody_is(said, all
     assert found == [] if allowed else "whoever reaches https://m.example.com/mlflow" in found[0]
 
 
+@pytest.mark.parametrize(
+    ("said", "allowed"),
+    [
+        ({"production": True, "mtls": False}, False),
+        ({"production": True, "mtls": True}, True),
+        ({"production": False, "mtls": False}, True),
+    ],
+)
+def test_in_production_models_answer_those_alone_who_show_a_certificate(said, allowed):
+    found = production.MUTUAL_TLS.violations(production.ISTIO, said)
+    assert found == [] if allowed else "whoever reaches their pods" in found[0]
+
+
 def test_every_rule_has_a_violating_case_here():
     elsewhere = {rule.name for rule in evidence.RULES}  # test_evidence.py
     elsewhere |= {rule.name for rule in RULES if rule.name.startswith("aws-")}  # test_aws_rules.py
@@ -201,6 +214,7 @@ def test_every_rule_has_a_violating_case_here():
         production.PINNED.name,
         production.REPLICAS.name,
         production.LOGIN.name,
+        production.MUTUAL_TLS.name,
         workloads.GPU_TOLERATION.name,
     }
     judged = {rule.name for rule, _, _ in VIOLATIONS} | {namespaces.POD_SECURITY.name} | parametrized | elsewhere

@@ -29,9 +29,6 @@ KERNEL_TUNABLES = {
     "kernel/keys/root_maxbytes": 25_000_000,
 }
 
-CNI_PLUGINS = "/usr/lib/cni"
-"""Where Debian's containernetworking-plugins are."""
-
 
 def render(layout: Layout) -> None:
     """Write every file; what holds a secret is made once and kept."""
@@ -40,7 +37,7 @@ def render(layout: Layout) -> None:
     _write(layout.file("kubelet.yaml"), yaml.safe_dump(_kubelet(layout)))
     _write(layout.file("kube-proxy.yaml"), yaml.safe_dump(_kube_proxy(layout)))
     _write(layout.file("containerd.toml"), _containerd(layout))
-    _write(layout.file("cni", "10-slipway.conflist"), json.dumps(_cni(layout), indent=2))
+    _write(layout.file("cni", "conf", "10-slipway.conflist"), json.dumps(_cni(layout), indent=2))
     _write(layout.file("Corefile"), _corefile(layout))
     _write(
         layout.file("resolv.conf"), f"# pods ask CoreDNS; there is no resolver above it\nnameserver {layout.node_ip}\n"
@@ -208,8 +205,8 @@ state = "/run/containerd"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{CNI_PLUGINS}"
-    conf_dir = "{layout.file("cni")}"
+    bin_dir = "{names.CNI_BIN}"
+    conf_dir = "{names.CNI_CONF}"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = "{layout.file("containerd-opt")}"

@@ -35,6 +35,12 @@ METRICS_SERVER_PORT = 4443
 NODE_PORTS = "1024-32767"
 """Wide enough for the gateway's port itself, below the ephemeral ports."""
 
+CNI_PLUGINS = "/usr/lib/cni"
+"""Where Debian's containernetworking-plugins are."""
+
+CNI_BIN, CNI_CONF = "/run/cni/bin", "/run/cni/net.d"
+"""Where the cluster sees them and their configuration: pods that add a plugin write to its state, not to Debian's."""
+
 PAUSE_IMAGE = "slipway.local/pause:1"
 STORAGE_PROVISIONER = "slipway.dev/hostpath"
 

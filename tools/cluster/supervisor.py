@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tools import paths
 from tools.cluster.components import Component, components
+from tools.cluster.layout import CNI_BIN, CNI_CONF, CNI_PLUGINS
 from tools.cluster.settings import Settings
 
 if TYPE_CHECKING:
@@ -186,12 +187,23 @@ def _prepare_mounts(layout: Layout) -> None:
         source.mkdir(parents=True, exist_ok=True)
         Path(target).mkdir(parents=True, exist_ok=True)
         _command("mount", "--bind", str(source), target)
+    _mount_plugins(layout)
     tunables = layout.file("tunables")
     for path in tunables.rglob("*"):
         if path.is_file():
             _command("mount", "--bind", str(path), f"/proc/sys/{path.relative_to(tunables)}")
     # The kubelet shares the volumes it mounts with the containers that use them.
     _command("mount", "--make-rshared", "/")
+
+
+def _mount_plugins(layout: Layout) -> None:
+    """Network plugins and their configuration, as directories that pods may add to."""
+    added, work, conf = (layout.file("cni", part) for part in ("bin", "work", "conf"))
+    for directory in (added, work, Path(CNI_BIN), Path(CNI_CONF)):
+        directory.mkdir(parents=True, exist_ok=True)
+    layers = f"lowerdir={CNI_PLUGINS},upperdir={added},workdir={work}"
+    _command("mount", "-t", "overlay", "-o", layers, "overlay", CNI_BIN)
+    _command("mount", "--bind", str(conf), CNI_CONF)
 
 
 def _prepare_network(layout: Layout) -> None:

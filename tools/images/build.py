@@ -84,6 +84,7 @@ IMAGES: tuple[Image, ...] = (
         shared=(("istio", "istio/envoy_bootstrap.json"),),
         estimate=20,
     ),
+    Image(name="istio-cni", binaries=("install-cni", "istio-cni"), estimate=15, group=Group.MTLS),
     Image(name="mlflow", extra="mlflow-server", estimate=60),
     Image(name="prometheus", binaries=("prometheus",), uses_base=False, estimate=5, group=Group.MONITORING),
     Image(

@@ -28,6 +28,7 @@ class Group(StrEnum):
     KEDA = "keda"
     BATCH = "batch"
     KAFKA = "kafka"
+    MTLS = "mtls"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="istio",
         group=Group.IMAGES,
-        binaries=("pilot-agent", "pilot-discovery"),
+        binaries=("install-cni", "istio-cni", "pilot-agent", "pilot-discovery"),
         estimate=260,
         copies=(
             Copy(module="istio.io/istio", source="manifests/charts", destination="share/istio/charts"),

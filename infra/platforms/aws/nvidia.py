@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from infra import names
 from infra.config.accelerators import NODE_LABEL, WHOLE
-from infra.k8s import workloads
+from infra.k8s import security, workloads
 
 if TYPE_CHECKING:
     from infra.k8s.manifest import Manifest
@@ -28,7 +28,7 @@ TOLERATIONS = [{"key": WHOLE, "operator": "Exists", "effect": "NoSchedule"}]
 
 def namespace() -> Manifest:
     """Whose pods see the node's devices and the kubelet's socket, which no other namespace's may."""
-    return workloads.namespace(names.GPUS_NAMESPACE, {"pod-security.kubernetes.io/enforce": "privileged"})
+    return workloads.namespace(names.GPUS_NAMESPACE, security.DRIVES_NODES)
 
 
 def dcgm_values() -> Manifest:

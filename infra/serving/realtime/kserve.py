@@ -58,11 +58,10 @@ def inference_service(spec: ReleaseSpec, runtime: pulumi.Input[str], pod: Manife
     settings = spec.settings
     scaling = settings.scaling
     mode = "knative" if settings.knative else "standard"
-    described = served(spec.resolved)
     annotations: dict[str, pulumi.Input[str]] = {
         f"{SERVING}/deploymentMode": MODES[mode],
         "pulumi.com/waitFor": "condition=Ready",
-        **described,
+        **served(spec.resolved),
     }
     (container,) = pod["containers"]
     predictor: Manifest = {
@@ -76,7 +75,7 @@ def inference_service(spec: ReleaseSpec, runtime: pulumi.Input[str], pod: Manife
             **{key: container[key] for key in OF_A_RELEASE},
         },
         "labels": spec.pod_labels,
-        "annotations": dict(described),
+        "annotations": spec.pod_annotations,
     }
     if mode == "standard":
         # An autoscaler of ours, which knows requests per second and its pace; KServe's knows neither.

@@ -84,6 +84,8 @@ class RealtimeModel(pulumi.ComponentResource):
         spec = self._spec(release, granted)
         account = workloads.service_account(spec.name, spec.namespace, spec.labels)
         before = [policy, *granted.after]
+        if spec.mtls:
+            before.append(self._args.addons.gateway.ready)
         if needs.produces and self._args.topics is not None:
             before.append(self._args.topics)
         workload, deployment = self._workload(spec, name_of(declare(spec.name, account, self._child)), before)
@@ -142,6 +144,7 @@ class RealtimeModel(pulumi.ComponentResource):
             platform=self._args.platform,
             mlflow_url=self._args.addons.mlflow.url,
             granted=granted,
+            mtls=self._args.addons.gateway.mtls,
         )
 
     def _image(self, release: str) -> str:
@@ -151,7 +154,12 @@ class RealtimeModel(pulumi.ComponentResource):
         args = self._args
         registry = (args.platform.namespaces.platform, args.addons.mlflow.port)
         return manifests.network_policy(
-            self._name, args.platform.namespaces.models, args.addons.gateway.namespace, registry, args.config.shadow
+            self._name,
+            args.platform.namespaces.models,
+            args.addons.gateway.namespace,
+            registry,
+            args.config.shadow,
+            mtls=args.addons.gateway.mtls,
         )
 
     def _route(self, ready: list[pulumi.Resource]) -> None:

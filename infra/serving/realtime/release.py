@@ -11,7 +11,7 @@ import pulumi
 from infra import names
 from infra.access import Needs, Place
 from infra.config.models import MirrorConfig
-from infra.k8s import network, placement, probes, workloads
+from infra.k8s import network, placement, probes, sidecar, workloads
 from infra.k8s.manifest import Manifest, metadata
 from infra.k8s.quantities import cores
 from services.contract import GRPC_PORT, HTTP_PORT, MODEL_MOUNT, Env, Route
@@ -56,6 +56,8 @@ class ReleaseSpec:
     mlflow_url: pulumi.Input[str]
     granted: Granted
     """What the platform gives for `needs`."""
+    mtls: bool
+    """Whether its pods answer those alone who show a certificate of the mesh."""
 
     @property
     def namespace(self) -> pulumi.Input[str]:
@@ -75,7 +77,13 @@ class ReleaseSpec:
     @property
     def pod_labels(self) -> dict[str, str]:
         """Labels of its pods."""
-        return {**self.labels, **self.granted.labels}
+        return {**self.labels, **self.granted.labels, **(sidecar.LABELS if self.mtls else {})}
+
+    @property
+    def pod_annotations(self) -> dict[str, str]:
+        """Annotations of its pods; a shadow asks the live release, which has a sidecar, too."""
+        meshed = sidecar.pod_annotations((HTTP_PORT, Route.METRICS), outbound=[HTTP_PORT]) if self.mtls else {}
+        return {**served(self.resolved), **meshed}
 
 
 def model_labels(model: str) -> dict[str, str]:
@@ -150,7 +158,7 @@ def pod(spec: ReleaseSpec, account: pulumi.Input[str]) -> workloads.Pod:
     """The pods of a release, whatever makes them."""
     return workloads.Pod(
         labels=spec.pod_labels,
-        annotations=served(spec.resolved),
+        annotations=spec.pod_annotations,
         containers=[_container(spec)],
         volumes={
             "cache": {"emptyDir": {"sizeLimit": "10Gi"}},
@@ -203,6 +211,8 @@ def network_policy(
     gateway_namespace: pulumi.Input[str],
     registry: tuple[pulumi.Input[str], int],
     shadow: str | None = None,
+    *,
+    mtls: bool = False,
 ) -> Manifest:
     """The gateway may ask the model's pods; they may fetch artifacts from the registry (namespace and port).
 
@@ -211,7 +221,7 @@ def network_policy(
     registry_namespace, registry_port = registry
     mlflow = network.namespace_peer(registry_namespace, {names.LABEL_NAME: names.MLFLOW})
     ingress = [network.flow("from", [network.namespace_peer(gateway_namespace)], list(PORTS.values()))]
-    egress = [network.flow("to", [mlflow], [registry_port])]
+    egress = [network.flow("to", [mlflow], [registry_port]), *([sidecar.to_control_plane()] if mtls else [])]
     if shadow is not None:
         siblings = [network.namespace_peer(namespace, model_labels(model))]
         ingress.append(network.flow("from", siblings, [HTTP_PORT]))

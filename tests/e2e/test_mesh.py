@@ -11,7 +11,7 @@ from services.contract import HTTP_PORT, Metric
 from tests.e2e.callers import until
 from tools.cluster.layout import CNI_BIN, CNI_CONF
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1800)]
 
 MESH = {"mtls": "strict", "cni": {"bin": CNI_BIN, "conf": CNI_CONF}}
 

@@ -74,8 +74,8 @@ class BatchLimits:
     """Limits in rows, because rows are what costs, and in bytes, because rows differ."""
 
     max_rows: int = 512
-    """Rows of one batch: for small models the point where a CPU core gains nothing from more. Of larger models fewer, as
-    warm-up shows."""
+    """Rows of one batch: for small models the point where a CPU core gains nothing from more. Larger models take fewer,
+    as their warm-up shows."""
     max_bytes: int = 64 * 1024 * 1024
     """Bytes of one batch's inputs; a single row may have more."""
     max_queued_rows: int = 4096

@@ -43,7 +43,8 @@ def ray_job(spec: JobSpec, cluster: RayConfig, account: pulumi.Input[str]) -> Ma
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": metadata(spec.name, spec.namespace, spec.labels),
+        # The operator puts a finalizer on it, and by that becomes a manager of all that it has read.
+        "metadata": metadata(spec.name, spec.namespace, spec.labels, {"pulumi.com/patchForce": "true"}),
         "spec": {
             "suspend": True,
             "entrypoint": f"python -m {BATCH_MODULE}",

@@ -170,7 +170,7 @@ class BatchModelConfig(ConfigModel):
         return self.cluster.workers if self.cluster else 1
 
     @property
-    def image_name(self) -> str:
+    def image_name(self) -> Literal["batch", "ray"]:
         """Entry of `slipway:images` that it runs from unless it names an image of its own."""
         return "ray" if self.cluster else "batch"
 

@@ -205,7 +205,7 @@ RECIPES: tuple[Recipe, ...] = (
         name="kuberay",
         group=Group.KUBERAY,
         binaries=("kuberay",),
-        estimate=95,
+        estimate=130,
         package=".",
         copies=(
             Copy(

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 
+	"go.uber.org/zap/zapcore"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,7 +31,8 @@ func main() {
 	own := flag.String("own-namespace", "", "namespace of this program, where Secrets and Jobs are watched, and none are")
 	health := flag.String("health-address", ":8082", "where /healthz and /readyz answer")
 	flag.Parse()
-	ctrl.SetLogger(zap.New())
+	// It looks at what is suspended every three seconds, and would tell each time.
+	ctrl.SetLogger(zap.New(zap.Level(zapcore.WarnLevel)))
 	if err := run(ctrl.SetupSignalHandler(), *namespace, *own, *health); err != nil {
 		ctrl.Log.Error(err, "the operator ends")
 		os.Exit(1)

@@ -122,9 +122,10 @@ class BatchModel(pulumi.ComponentResource):
         inner = batch.BatchModelArgs(
             config=known.model,
             resolved=known.resolved[RELEASE],
-            image=known.image("batch"),
+            image=known.image(known.model.image_name),
             platform=known.platform,
             mlflow=known.addons.mlflow,
+            kuberay=known.addons.kuberay,
             gate=known.config.evidence,
             production=known.config.production,
         )

@@ -95,9 +95,10 @@ class Models:
         args = BatchModelArgs(
             config=model,
             resolved=self.resolved[name][RELEASE],
-            image=self.config.images.get("batch"),
+            image=self.config.images.get(model.image_name),
             platform=self.platform,
             mlflow=self.addons.mlflow,
+            kuberay=self.addons.kuberay,
             gate=self.config.evidence,
             production=self.config.production,
         )

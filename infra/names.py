@@ -59,6 +59,10 @@ KEDA = "keda"
 KEDA_OPERATOR = "keda-operator"
 KEDA_METRICS_API = "keda-metrics-api"
 
+KUBERAY_NAMESPACE = "kuberay"
+KUBERAY = "kuberay"
+"""KubeRay's operator: Deployment, account, rights."""
+
 KAFKA = "kafka"
 """The broker of the local platform: StatefulSet, Service, policies; prefix of its users' Secrets."""
 
@@ -114,6 +118,11 @@ def workload(model: str, release: str) -> str:
 def batch_job(model: str) -> str:
     """CronJob, ServiceAccount and network policy of a batch model: its Jobs' names are this and eleven characters."""
     return model
+
+
+def launcher(model: str) -> str:
+    """ServiceAccount, rights and policy of what makes the RayJobs of a batch model."""
+    return f"{model}-launcher"
 
 
 def stream(model: str) -> str:

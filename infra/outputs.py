@@ -191,6 +191,18 @@ class Keda:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kuberay:
+    """A KubeRay that takes RayJobs."""
+
+    operator: Resource
+    """What makes RayJobs comes after it and goes before it: it takes off the finalizers that it puts on."""
+    namespace: Output[str]
+    """Where its pods are."""
+    labels: Mapping[str, str]
+    """Of its pods."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AddonOutputs:
     """What the add-ons provide; None for what is not installed."""
 
@@ -200,3 +212,4 @@ class AddonOutputs:
     grafana: Grafana | None = None
     kserve: Kserve | None = None
     keda: Keda | None = None
+    kuberay: Kuberay | None = None

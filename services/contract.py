@@ -28,6 +28,12 @@ STREAM_MODULE = "services.inference.stream"
 BATCH_MODULE = "services.inference.batch"
 """What a batch job runs."""
 
+LAUNCH_MODULE = "services.inference.launch"
+"""What a schedule starts for a batch job on Ray."""
+
+RAY_DASHBOARD_PORT, RAY_AGENT_PORT = 8265, 52365
+"""Ports of Ray's own: where the head of a cluster takes in jobs, and where each of its pods tells how it fares."""
+
 FINAL_EXIT_CODES = (1, 2, 3, 5)
 """Exit codes of a batch job that another try would meet again: a model that cannot be loaded, a wrong setting, an input
 that is refused, too many rows that cannot be scored."""
@@ -159,12 +165,18 @@ class Env(StrEnum):
     """What scores the parts: `local`, this process, or `ray`, the cluster that it is in."""
     BATCH_WORKERS = "SLIPWAY_BATCH_WORKERS"
     """Processes that hold the model where the engine is `ray`."""
+    BATCH_WORKER_GPUS = "SLIPWAY_BATCH_WORKER_GPUS"
+    """GPUs that each of them takes of the Ray cluster's; 0 by default."""
     BATCH_DAY = "SLIPWAY_BATCH_DAY"
     """What `{date}` stands for: `today`, `yesterday` or a date, 2026-11-26 say."""
     BATCH_TIMEZONE = "SLIPWAY_BATCH_TIMEZONE"
     """Time zone of that day, Europe/Berlin say; UTC by default."""
     BATCH_JOB_NAME = "SLIPWAY_BATCH_JOB_NAME"
     """Name of the Job, which of a CronJob's ends in the minute that it was due at: the day is that minute's."""
+    BATCH_JOB_UID = "SLIPWAY_BATCH_JOB_UID"
+    """Its UID: what the run's RayJob goes with."""
+    BATCH_RAYJOB = "SLIPWAY_BATCH_RAYJOB"
+    """Name of the suspended RayJob that a run on Ray is a copy of."""
     BATCH_TIMESTAMP = "SLIPWAY_BATCH_TIMESTAMP"
     """What `inference_timestamp` is instead of the job's start, for a run that has to be repeated byte for byte."""
     PREFECT_API_URL = "PREFECT_API_URL"

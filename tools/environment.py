@@ -19,7 +19,7 @@ from tools.cluster import layout as names
 from tools.kubectl import Kubectl
 from tools.steps import StepError, Steps
 from tools.toolchain import build as toolchain
-from tools.toolchain.recipes import KEDA_VERSION, KUBERNETES_PROVIDER_VERSION, Group
+from tools.toolchain.recipes import KEDA_VERSION, KUBERAY_VERSION, KUBERNETES_PROVIDER_VERSION, Group
 from tools.waiting import waiting
 
 if TYPE_CHECKING:
@@ -178,21 +178,17 @@ def required_groups(context: str | None) -> set[Group]:
 def addon_groups(stack: str = STACK) -> set[Group]:
     """What of the toolchain the stack's add-ons need, from its file, as the program will read it."""
     addons = stack_config(stack).get("slipway:addons") or {}
-    return (
-        {
-            group
-            for group, by_default in ((Group.MONITORING, True), (Group.KSERVE, False), (Group.KEDA, False))
-            if (addons.get(group) or {}).get("enabled", by_default)
-        }
-        | ({Group.MTLS} if (addons.get("istio") or {}).get("mtls") == "strict" else set())
-        | model_groups(stack)
-    )
+    by_default = {Group.MONITORING: True, Group.KSERVE: False, Group.KEDA: False, Group.KUBERAY: False}
+    enabled = {group for group, on in by_default.items() if (addons.get(group) or {}).get("enabled", on)}
+    mesh = {Group.MTLS} if (addons.get("istio") or {}).get("mtls") == "strict" else set()
+    return enabled | mesh | model_groups(stack)
 
 
 def model_groups(stack: str = STACK) -> set[Group]:
     """What kinds of models need that the others do without: the images of batch jobs and of streams' brokers."""
     models = stack_config(stack).get("slipway:models") or {}
-    found = {Group.BATCH for model in models.values() if model.get("kind") == "batch"}
+    engines = {model.get("engine", "local") for model in models.values() if model.get("kind") == "batch"}
+    found = {Group.RAY if engine == "ray" else Group.BATCH for engine in engines}
     kafka = (stack_config(stack).get("slipway:platform") or {}).get("kafka") or {}
     return found | ({Group.KAFKA} if kafka.get("enabled") else set())
 
@@ -204,7 +200,11 @@ def prepare(groups: set[Group], steps: Steps) -> None:
         _install_provider()
     record = {"istio_charts": str(_istio_charts())}
     # What is built already is recorded whatever this command was asked for: it writes the whole record.
-    for name, adapt in (("kserve", None), ("keda", _describe_keda)):
+    for name, adapt in (
+        ("kserve", None),
+        ("keda", _described("keda", KEDA_VERSION)),
+        ("kuberay", _described("kuberay", KUBERAY_VERSION)),
+    ):
         if toolchain.share(name).exists():
             record[f"{name}_charts"] = str(_charts(name, adapt))
     paths.write_whole(paths.BUILD / "toolchain.json", (json.dumps(record, indent=2) + "\n").encode())
@@ -222,10 +222,14 @@ def _istio_charts() -> Path:
     return _charts("istio", adapt)
 
 
-def _describe_keda(charts: Path) -> None:
-    """KEDA's module has its kinds and no chart: with this file they are one."""
-    described = {"apiVersion": "v2", "name": "keda-crd", "version": KEDA_VERSION, "description": "Kinds of KEDA"}
-    (charts / "keda-crd" / "Chart.yaml").write_text(yaml.safe_dump(described))
+def _described(name: str, version: str) -> Callable[[Path], None]:
+    """Makes a chart of a module's kinds, which come without one: it takes this one file."""
+
+    def adapt(charts: Path) -> None:
+        chart = {"apiVersion": "v2", "name": f"{name}-crd", "version": version, "description": f"Kinds of {name}"}
+        (charts / chart["name"] / "Chart.yaml").write_text(yaml.safe_dump(chart))
+
+    return adapt
 
 
 def _charts(recipe: str, adapt: Callable[[Path], None] | None) -> Path:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from infra import names
-from infra.addons import istio, mlflow, monitoring
-from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Mlflow, Monitoring
+from infra.addons import istio, kuberay, mlflow, monitoring
+from infra.outputs import AddonOutputs, Gateway, Keda, Kserve, Kuberay, Mlflow, Monitoring
 
 if TYPE_CHECKING:
     from infra.config.stack import StackConfig
@@ -51,6 +51,9 @@ def found(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
             kafka_authentication=_known(names.KAFKA) if platform.kafka else None,
         )
         if addons.keda.enabled
+        else None,
+        kuberay=Kuberay(operator=there, namespace=_known(names.KUBERAY_NAMESPACE), labels=kuberay.LABELS)
+        if addons.kuberay.enabled
         else None,
     )
 

@@ -13,9 +13,20 @@ from infra.addons.grafana import GrafanaArgs, GrafanaServer
 from infra.addons.istio import Istio, IstioArgs
 from infra.addons.keda import KedaArgs, KedaScaler
 from infra.addons.kserve import KserveArgs, KserveController
+from infra.addons.kuberay import KuberayArgs, KuberayOperator
 from infra.addons.mlflow import MlflowServer, MlflowServerArgs
 from infra.addons.monitoring import Prometheus, PrometheusArgs
-from infra.outputs import AddonOutputs, Gateway, Grafana, Keda, Kserve, Mlflow, Monitoring, PlatformOutputs
+from infra.outputs import (
+    AddonOutputs,
+    Gateway,
+    Grafana,
+    Keda,
+    Kserve,
+    Kuberay,
+    Mlflow,
+    Monitoring,
+    PlatformOutputs,
+)
 from infra.telemetry.alerts import Objective
 
 if TYPE_CHECKING:
@@ -54,6 +65,7 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         grafana=grafana,
         keda=keda,
         kserve=serve(config, platform, mlflow, keda),
+        kuberay=gather(config, platform),
     )
 
 
@@ -147,6 +159,14 @@ def serve(config: StackConfig, platform: PlatformOutputs, mlflow: Mlflow, keda: 
         after=keda.operator if keda else None,
     )
     return KserveController(names.KSERVE, args, platform.within).kserve
+
+
+def gather(config: StackConfig, platform: PlatformOutputs) -> Kuberay | None:
+    """KubeRay, where the stack wants it."""
+    if not config.addons.kuberay.enabled:
+        return None
+    args = KuberayArgs(config=config.addons.kuberay, image=config.images["kuberay"], namespaces=platform.namespaces)
+    return KuberayOperator(names.KUBERAY, args, platform.within).kuberay
 
 
 def _objective(model: str, slo: SloConfig) -> Objective:

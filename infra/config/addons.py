@@ -147,6 +147,17 @@ class KedaConfig(ConfigModel):
     Default: the one that the toolchain recorded in `build/toolchain.json`."""
 
 
+class KuberayConfig(ConfigModel):
+    """KubeRay's operator, for batch models with `engine: ray`."""
+
+    enabled: bool = False
+    """Whether it is installed."""
+
+    charts: str | None = None
+    """Directory with the Helm chart of KubeRay's kinds (`kuberay-crd`).
+    Default: the one that the toolchain recorded in `build/toolchain.json`."""
+
+
 class AddonsConfig(ConfigModel):
     """Settings of the add-ons; each has a default that works."""
 
@@ -173,3 +184,6 @@ class AddonsConfig(ConfigModel):
 
     keda: KedaConfig = Field(default_factory=KedaConfig)
     """KEDA."""
+
+    kuberay: KuberayConfig = Field(default_factory=KuberayConfig)
+    """KubeRay."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from infra.config.base import ConfigModel, ImageRef, TablePath, broken_rule
+from infra.config.base import ConfigModel, ImageRef, Quantity, TablePath, broken_rule
 from infra.config.cron import Schedule  # noqa: TC001 (pydantic reads it at run time)
 from infra.config.workload import ExtraEnvName, ModelReference, ResourcesConfig
 from services.contract import Env
@@ -57,6 +57,29 @@ class HistoryConfig(ConfigModel):
     """Jobs that failed."""
 
 
+class HeadConfig(ConfigModel):
+    """What the head of a Ray cluster gets: the cluster's own processes, and the job that hands out parts."""
+
+    cpu: Quantity = "500m"
+    """Cores that are reserved for it."""
+
+    cpu_limit: Quantity = "2"
+    """Cores it may use at most."""
+
+    memory: Quantity = "4Gi"
+    """Memory, reserved and limited alike. It loads the model, too."""
+
+
+class RayConfig(ConfigModel):
+    """The Ray cluster that each run has of its own."""
+
+    workers: Annotated[int, Field(ge=1, le=100)] = 2
+    """Pods that score, each with `resources` and the model. A run begins when all of them are there."""
+
+    head: HeadConfig = Field(default_factory=HeadConfig)
+    """The one pod beside them."""
+
+
 class BatchModelConfig(ConfigModel):
     """A model that scores a table on a schedule."""
 
@@ -88,6 +111,9 @@ class BatchModelConfig(ConfigModel):
     engine: Literal["local", "ray"] = "local"
     """What scores: one pod, or a Ray cluster of its own."""
 
+    ray: RayConfig | None = None
+    """The Ray cluster, where the engine is `ray`; two workers unless said."""
+
     passthrough: list[str] | None = None
     """Input columns that the output has, too. All of them unless said; `[]` is none."""
 
@@ -99,10 +125,10 @@ class BatchModelConfig(ConfigModel):
     """Rows of a part of the output at least: what is done again after a crash at most."""
 
     image: ImageRef | None = None
-    """Image of the batch job, by digest; default: `slipway:images` entry `batch`."""
+    """Image of the batch job, by digest; default: `slipway:images` entry `batch`, or `ray` for that engine."""
 
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
-    """What a run's pod gets."""
+    """What a run's pod gets, or each worker of its Ray cluster."""
 
     env: dict[ExtraEnvName, str] = Field(default_factory=dict)
     """Extra environment variables of the job, its own tuning among them (`SLIPWAY_MAX_BATCH_ROWS`); those that the
@@ -132,6 +158,21 @@ class BatchModelConfig(ConfigModel):
             if name == Env.S3_ENDPOINT_URL or name.startswith("AWS_"):
                 raise broken_rule(f"{name} is the platform's", "drop it: a job has the credentials of its buckets")
         return env
+
+    @property
+    def cluster(self) -> RayConfig | None:
+        """The Ray cluster; None where one pod scores."""
+        return (self.ray or RayConfig()) if self.engine == "ray" else None
+
+    @property
+    def pods(self) -> int:
+        """How many have `resources` at once."""
+        return self.cluster.workers if self.cluster else 1
+
+    @property
+    def image_name(self) -> Literal["batch", "ray"]:
+        """Entry of `slipway:images` that it runs from unless it names an image of its own."""
+        return "ray" if self.cluster else "batch"
 
     @property
     def references(self) -> dict[str, tuple[str, str]]:

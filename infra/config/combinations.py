@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def refusals(name: str, model: ModelConfig, addons: AddonsConfig) -> list[str]:
     """One line for each combination of a model that would silently do nothing, or something else."""
     if model.kind == "batch":
-        found = [*batch_refusals(model)]
+        found = [*batch_refusals(name, model, addons)]
     elif model.kind == "stream":
         found = []  # those of streams need the whole stack: `stream_refusals`
     else:
@@ -151,7 +151,8 @@ def zones_without_aws(config: StackConfig) -> list[str]:
 def over_quota(models: Mapping[str, ModelConfig], gpus: Mapping[str, int]) -> list[str]:
     """One line for each kind of GPU of which the releases' peak is more than there are.
 
-    At its peak a release has its most replicas, and one more while its pods are replaced; a batch model has one pod.
+    At its peak a release has its most replicas, and one more while its pods are replaced; a batch model has the pods of
+    one run.
     """
     demands: dict[str, list[tuple[str, int]]] = {}
     for name, model in models.items():
@@ -172,7 +173,7 @@ def over_quota(models: Mapping[str, ModelConfig], gpus: Mapping[str, int]) -> li
 def _peaks(model: ModelConfig) -> Iterator[tuple[str, ResourcesConfig, int]]:
     """Resources by their key below the model, and how many pods have them at once at most."""
     if model.kind == "batch":
-        yield "resources", model.resources, 1
+        yield "resources", model.resources, model.pods
         return
     if model.kind == "stream":
         yield "resources", model.resources, max(model.scaling.max or 0, model.scaling.min) + 1

@@ -27,7 +27,7 @@ def read_records(build: Path) -> BuildRecords:
     """What the tools recorded in the `build` directory; a missing file records nothing."""
     images = _read_json(build / "images.json", BUILD_IMAGES)
     toolchain = _read_json(build / "toolchain.json", BUILD_TOOLCHAIN)
-    charts = {key: toolchain.get(key) for key in ("istio_charts", "kserve_charts", "keda_charts")}
+    charts = {key: toolchain.get(key) for key in ("istio_charts", "kserve_charts", "keda_charts", "kuberay_charts")}
     return BuildRecords(images=images, **charts)
 
 

@@ -43,6 +43,8 @@ class BuildRecords:
     """Directory of KServe's, which only a stack with the add-on needs."""
     keda_charts: str | None = None
     """Directory of KEDA's, likewise."""
+    kuberay_charts: str | None = None
+    """Directory of KubeRay's, likewise."""
 
 
 def parse(values: Mapping[str, str], records: BuildRecords) -> StackConfig:
@@ -101,6 +103,7 @@ def _complete(config: StackConfig, records: BuildRecords) -> StackConfig:
         "istio": (everything, addons.istio.charts or records.istio_charts),
         "kserve": (everything and addons.kserve.enabled, addons.kserve.charts or records.kserve_charts),
         "keda": (everything and addons.keda.enabled, addons.keda.charts or records.keda_charts),
+        "kuberay": (everything and addons.kuberay.enabled, addons.kuberay.charts or records.kuberay_charts),
     }
     missing += [
         f"{PROJECT}:addons.{name}.charts: missing → the add-on is installed from its own charts → "
@@ -126,11 +129,12 @@ def needed_images(config: StackConfig) -> tuple[str, ...]:
     named = [*(each.image for each in releases), *(each.image for each in streams)]
     # Topics are declared from the service's image, which has Kafka's client; KServe fetches models with it.
     inference = ("inference",) if config.topics or config.addons.kserve.enabled or None in named else ()
-    batch = ("batch",) if any(model.kind == "batch" and model.image is None for model in models) else ()
+    batch = dict.fromkeys(model.image_name for model in models if model.kind == "batch" and model.image is None)
     wanted = {
         ("prometheus", "prometheus-adapter"): config.addons.monitoring.enabled,
         ("kserve",): config.addons.kserve.enabled,
         ("keda",): config.addons.keda.enabled,
+        ("kuberay",): config.addons.kuberay.enabled,
         ("istio-cni",): config.mtls,
     }
     addons = [name for images, enabled in wanted.items() if enabled for name in images]

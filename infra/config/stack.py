@@ -17,6 +17,7 @@ from infra.config.streaming import TopicConfig, TopicName  # noqa: TC001
 ImageName: TypeAlias = Literal[
     "inference",
     "batch",
+    "ray",
     "mlflow",
     "object-store",
     "istiod",
@@ -26,6 +27,7 @@ ImageName: TypeAlias = Literal[
     "prometheus-adapter",
     "kserve",
     "keda",
+    "kuberay",
     "kafka",
 ]
 """Images that this repository builds (`slipway images build`)."""

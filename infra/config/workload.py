@@ -48,9 +48,12 @@ PROGRAMS_ENV = frozenset(
         Env.BATCH_PART_ROWS,
         Env.BATCH_ENGINE,
         Env.BATCH_WORKERS,
+        Env.BATCH_WORKER_GPUS,
         Env.BATCH_DAY,
         Env.BATCH_TIMEZONE,
         Env.BATCH_JOB_NAME,
+        Env.BATCH_JOB_UID,
+        Env.BATCH_RAYJOB,
         Env.BATCH_TIMESTAMP,
     }
 )

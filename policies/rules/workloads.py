@@ -18,39 +18,49 @@ LONG_RUNNING = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 """Kinds whose pods should never end; only they need probes."""
 
 
-def pod_spec(resource_type: str, properties: Properties) -> Properties | None:
-    """The pod that a resource makes, or None for one that makes none."""
+def pods(resource_type: str, properties: Properties) -> list[Properties]:
+    """The kinds of pods that a resource makes; none for most."""
     kind = resource_type.rpartition(":")[2]
     spec = properties.get("spec") or {}
     if not resource_type.startswith("kubernetes:"):
-        return None
+        return []
     if kind == "Pod":
-        return spec
-    if kind == "CronJob":
-        spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-    elif kind not in LONG_RUNNING | {"Job", "ReplicaSet"}:
-        return None
-    return (spec.get("template") or {}).get("spec") or {}
+        return [spec]
+    if kind == "RayJob":
+        cluster = spec.get("rayClusterSpec") or {}
+        makers = [cluster.get("headGroupSpec") or {}, *(cluster.get("workerGroupSpecs") or [])]
+    elif kind == "CronJob":
+        makers = [(spec.get("jobTemplate") or {}).get("spec") or {}]
+    elif kind in LONG_RUNNING | {"Job", "ReplicaSet"}:
+        makers = [spec]
+    else:
+        makers = []
+    return [(maker.get("template") or {}).get("spec") or {} for maker in makers]
 
 
-def containers(pod: Properties | None) -> Iterator[tuple[str, Properties]]:
+def containers(pod: Properties) -> Iterator[tuple[str, Properties]]:
     """Containers of a pod with their names, those that initialise it included."""
     for field in ("initContainers", "containers"):
-        for container in (pod or {}).get(field) or []:
+        for container in pod.get(field) or []:
             yield str(container.get("name")), container
+
+
+def _all_containers(resource_type: str, properties: Properties) -> Iterator[tuple[str, Properties]]:
+    for pod in pods(resource_type, properties):
+        yield from containers(pod)
 
 
 def _images(resource_type: str, properties: Properties) -> list[str]:
     return [
         f"container {name} has image {container.get('image')}"
-        for name, container in containers(pod_spec(resource_type, properties))
+        for name, container in _all_containers(resource_type, properties)
         if not BY_DIGEST.search(str(container.get("image")))
     ]
 
 
 def _limits(resource_type: str, properties: Properties) -> list[str]:
     found = []
-    for name, container in containers(pod_spec(resource_type, properties)):
+    for name, container in _all_containers(resource_type, properties):
         resources = container.get("resources") or {}
         demanded = (("requests", "cpu"), ("requests", "memory"), ("limits", "cpu"), ("limits", "memory"))
         missing = [f"{kind}.{what}" for kind, what in demanded if not (resources.get(kind) or {}).get(what)]
@@ -62,9 +72,8 @@ def _limits(resource_type: str, properties: Properties) -> list[str]:
 def _probes(resource_type: str, properties: Properties) -> list[str]:
     if resource_type.rpartition(":")[2] not in LONG_RUNNING:
         return []
-    pod = pod_spec(resource_type, properties) or {}
     found = []
-    for container in pod.get("containers") or []:
+    for container in (each for pod in pods(resource_type, properties) for each in pod.get("containers") or []):
         missing = [probe for probe in ("readinessProbe", "livenessProbe") if not container.get(probe)]
         if missing:
             found.append(f"container {container.get('name')} has no {', '.join(missing)}")
@@ -72,16 +81,15 @@ def _probes(resource_type: str, properties: Properties) -> list[str]:
 
 
 def _restricted(resource_type: str, properties: Properties) -> list[str]:
-    pod = pod_spec(resource_type, properties)
-    if pod is None:
-        return []
-    shared = pod.get("securityContext") or {}
-    host = [field for field in ("hostNetwork", "hostPID", "hostIPC") if pod.get(field)]
-    found = [f"the pod has {', '.join(host)}"] if host else []
-    for name, container in containers(pod):
-        wrong = _loose(shared, container.get("securityContext") or {})
-        if wrong:
-            found.append(f"container {name} {', '.join(wrong)}")
+    found = []
+    for pod in pods(resource_type, properties):
+        shared = pod.get("securityContext") or {}
+        host = [field for field in ("hostNetwork", "hostPID", "hostIPC") if pod.get(field)]
+        found += [f"the pod has {', '.join(host)}"] if host else []
+        for name, container in containers(pod):
+            wrong = _loose(shared, container.get("securityContext") or {})
+            if wrong:
+                found.append(f"container {name} {', '.join(wrong)}")
     return found
 
 
@@ -105,16 +113,19 @@ def _loose(shared: Properties, own: Properties) -> list[str]:
 
 
 def _gpu_toleration(resource_type: str, properties: Properties) -> list[str]:
-    pod = pod_spec(resource_type, properties)
-    tolerated = any(
-        each.get("effect") in {None, "NoSchedule"} and each.get("key") in {GPU, None}
-        for each in (pod or {}).get("tolerations") or []
-    )
     return [
         f"container {name} has a {GPU} limit and its pod no toleration"
+        for pod in pods(resource_type, properties)
         for name, container in containers(pod)
-        if (((container.get("resources") or {}).get("limits") or {}).get(GPU)) and not tolerated
+        if (((container.get("resources") or {}).get("limits") or {}).get(GPU)) and not _tolerates_gpus(pod)
     ]
+
+
+def _tolerates_gpus(pod: Properties) -> bool:
+    return any(
+        each.get("effect") in {None, "NoSchedule"} and each.get("key") in {GPU, None}
+        for each in pod.get("tolerations") or []
+    )
 
 
 IMAGE_BY_DIGEST = Rule(

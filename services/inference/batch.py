@@ -63,20 +63,20 @@ def main() -> int:
         settings = BatchSettings()
     except ValidationError as error:
         first = error.errors()[0]
-        return _end(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable", WRONG_SETTING)
+        return end(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable", WRONG_SETTING)
     try:
         prepare_process(settings.cache_dir)
     except OSError as error:
         reason = f"cache {settings.cache_dir}: {error.strerror} → it is writable → mount a volume"
-        return _end(reason, WRONG_SETTING, settings.termination_log)
+        return end(reason, WRONG_SETTING, settings.termination_log)
     prepare_prefect(settings.cache_dir, settings.prefect_api_url)
     configure_logs(settings.log_level, sys.stderr)
     try:
         summary = run(settings, datetime.now(UTC))
     except InferenceError as error:
-        return _end(str(error), getattr(error, "exit_code", FAILED), settings.termination_log)
+        return end(str(error), getattr(error, "exit_code", FAILED), settings.termination_log)
     except (Stopped, KeyboardInterrupt):
-        return _end("told to stop → finished parts are kept → run it again", STOPPED, settings.termination_log)
+        return end("told to stop → finished parts are kept → run it again", STOPPED, settings.termination_log)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({**summary, "seconds": round(time.monotonic() - started, 3), "peakBytes": peak}))
     return 0
@@ -128,7 +128,11 @@ def on_ray(settings: BatchSettings) -> Callable[[Plan], Iterator[PartRecord]]:
         raise BatchError(f"{Env.BATCH_ENGINE} is ray", "Ray is installed", "install slipway[ray], or use local")
     load_there = functools.partial(load_in_worker, settings)
     return functools.partial(
-        score_on_ray, load=load_there, workers=settings.workers, directory=settings.cache_dir / "ray"
+        score_on_ray,
+        load=load_there,
+        workers=settings.workers,
+        gpus=settings.worker_gpus,
+        directory=settings.cache_dir / "ray",
     )
 
 
@@ -174,7 +178,8 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _end(reason: str, code: int, termination_log: Path = Path("/dev/termination-log")) -> int:
+def end(reason: str, code: int, termination_log: Path = Path("/dev/termination-log")) -> int:
+    """Say why the process ends, in one line; the result is its exit code."""
     line = f"slipway: {' '.join(reason.split())}"
     print(line, file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # only a pod has the file, and it exists there already

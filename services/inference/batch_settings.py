@@ -8,8 +8,17 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, Field, PositiveInt, StringConstraints, field_validator, model_validator
-from pydantic_settings import NoDecode
+from pydantic import (
+    AwareDatetime,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode
 
 from services.contract import Env
 from services.inference.settings import Settings
@@ -34,6 +43,7 @@ class BatchSettings(Settings):
     part_rows: PositiveInt = Field(1_000_000, validation_alias=Env.BATCH_PART_ROWS)
     engine: Literal["local", "ray"] = Field("local", validation_alias=Env.BATCH_ENGINE)
     workers: PositiveInt = Field(2, validation_alias=Env.BATCH_WORKERS)
+    worker_gpus: NonNegativeInt = Field(0, validation_alias=Env.BATCH_WORKER_GPUS)
     day: Annotated[str, StringConstraints(pattern=r"^(today|yesterday|\d{4}-\d{2}-\d{2})$")] = Field(
         "today", validation_alias=Env.BATCH_DAY
     )
@@ -80,6 +90,21 @@ class BatchSettings(Settings):
         if self.day in ("today", "yesterday"):
             return today - timedelta(days=self.day == "yesterday")
         return date.fromisoformat(self.day)
+
+
+class LaunchSettings(BaseSettings):
+    """Of whom a run is made, and for which Job. Kubernetes sets them all."""
+
+    rayjob: str = Field(validation_alias=Env.BATCH_RAYJOB)
+    job_name: str = Field(validation_alias=Env.BATCH_JOB_NAME)
+    job_uid: str = Field(validation_alias=Env.BATCH_JOB_UID)
+
+    @field_validator("job_name")
+    @classmethod
+    def _not_the_copied(cls, name: str, info: ValidationInfo) -> str:
+        if name == info.data.get("rayjob"):
+            raise ValueError(f"{name!r} → what a run is a copy of has this name → give the Job another")
+        return name
 
 
 def prepare_prefect(cache_dir: Path, api_url: str | None) -> None:

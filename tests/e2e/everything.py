@@ -14,14 +14,16 @@ ON_GPU = {**RELEASE, "resources": {**SMALL, "gpu": 1, "accelerator": ACCELERATOR
 KSERVE_MODEL = "tumour"
 """Served by KServe, beside the model that is not."""
 
-BATCH_MODEL = "nightly"
+BATCH_MODEL, RAY_MODEL = "nightly", "nightly-ray"
+"""The same table, scored by one pod and by a Ray cluster."""
+
 STREAM_MODEL = "breast-cancer-stream"
 
 
 def add_everything(config: dict[str, Any], slow: str) -> None:
     """Edit the stack's configuration; `slow` is the version of a model that takes its time."""
     config.pop("slipway:checklist", None)
-    config["slipway:addons"] = {"kserve": {"enabled": True}, "keda": {"enabled": True}}
+    config["slipway:addons"] = {name: {"enabled": True} for name in ("kserve", "keda", "kuberay")}
     config["slipway:platform"] |= {"gpus": {ACCELERATOR: GPUS}, "kafka": {"enabled": True, "volume": "1Gi"}}
     config["slipway:topics"] = {
         "cards": {"partitions": 2},
@@ -48,6 +50,13 @@ def add_everything(config: dict[str, Any], slow: str) -> None:
         "quarantineShare": 0.1,
         "resources": {"cpu": "100m", "memory": "1500Mi"},
     }
+    models[RAY_MODEL] = {
+        **models[BATCH_MODEL],
+        "output": f"predictions/{RAY_MODEL}",
+        "engine": "ray",
+        "ray": {"workers": 1, "head": {"cpu": "100m", "memory": "3Gi"}},
+        "resources": {"cpu": "100m", "memory": "2Gi"},
+    }
     models[STREAM_MODEL] = {
         "kind": "stream",
         # Slow enough for messages to wait: workers come with them and go after them.
@@ -65,5 +74,5 @@ def take_away(config: dict[str, Any]) -> None:
     """Edit it so that all of this goes again."""
     platform, models = config["slipway:platform"], config["slipway:models"]
     del config["slipway:addons"], config["slipway:topics"], platform["gpus"], platform["kafka"]
-    del models[KSERVE_MODEL], models[BATCH_MODEL], models[STREAM_MODEL]
+    del models[KSERVE_MODEL], models[BATCH_MODEL], models[RAY_MODEL], models[STREAM_MODEL]
     del models["breast-cancer"]["releases"]["gpu"]

@@ -18,7 +18,7 @@ from botocore.config import Config
 from infra import names
 from tests.cluster.conftest import free_port
 from tests.e2e.conftest import CLUSTER
-from tests.e2e.everything import BATCH_MODEL
+from tests.e2e.everything import BATCH_MODEL, RAY_MODEL
 from tools.cluster import lifecycle
 from tools.toolchain.build import binary
 
@@ -61,8 +61,24 @@ def s3(everything):
         client.close()
 
 
-def read(s3, key):
-    return s3.get_object(Bucket=names.PREDICTIONS_BUCKET, Key=f"patients/{key}")["Body"].read()
+def read(s3, key, output="patients"):
+    return s3.get_object(Bucket=names.PREDICTIONS_BUCKET, Key=f"{output}/{key}")["Body"].read()
+
+
+def scored_rows(s3, output="patients"):
+    """Manifest and rows of an output."""
+    manifest = json.loads(read(s3, "_manifest.json", output))
+    parts = [pq.read_table(io.BytesIO(read(s3, part["key"], output))) for part in manifest["parts"]]
+    return manifest, pa.concat_tables(parts)
+
+
+def run(site, model, job):
+    """A run of a model's schedule, now; how long it took, in seconds."""
+    started = time.monotonic()
+    site.kubectl("create", "job", job, f"--from=cronjob/{model}", "--namespace", names.MODELS_NAMESPACE)
+    wait = ["--for=condition=complete", "--namespace", names.MODELS_NAMESPACE, f"job/{job}"]
+    site.kubectl("wait", "--timeout=300s", *wait, timeout=320)
+    return time.monotonic() - started
 
 
 def test_a_run_of_the_schedule_scores_the_table_and_commits_it(site, s3, golden):
@@ -72,14 +88,9 @@ def test_a_run_of_the_schedule_scores_the_table_and_commits_it(site, s3, golden)
     pq.write_table(pa.Table.from_pylist(rows), content)
     s3.put_object(Bucket=names.FEATURES_BUCKET, Key="patients/one.parquet", Body=content.getvalue())
 
-    started = time.monotonic()
-    site.kubectl("create", "job", "tonight", f"--from=cronjob/{BATCH_MODEL}", "--namespace", names.MODELS_NAMESPACE)
-    wait = ["--for=condition=complete", "--namespace", names.MODELS_NAMESPACE, "job/tonight"]
-    site.kubectl("wait", "--timeout=300s", *wait, timeout=320)
-    site.figure("a batch job on the cluster, from its creation", time.monotonic() - started, "s")
+    site.figure("a batch job on the cluster, from its creation", run(site, BATCH_MODEL, "tonight"), "s")
 
-    manifest = json.loads(read(s3, "_manifest.json"))
-    scored = pa.concat_tables([pq.read_table(io.BytesIO(read(s3, part["key"]))) for part in manifest["parts"]])
+    manifest, scored = scored_rows(s3)
     assert scored["id"].to_pylist() == [at for at in range(len(rows)) if at < len(golden) or manifest["refused"] == 0]
     assert scored["probability"].to_pylist()[: len(golden)] == pytest.approx(
         [row["probability"] for row in golden], abs=1e-6
@@ -88,6 +99,19 @@ def test_a_run_of_the_schedule_scores_the_table_and_commits_it(site, s3, golden)
     found = s3.list_objects_v2(Bucket=names.PREDICTIONS_BUCKET, Prefix="patients/")["Contents"]
     parts = {f"patients/{part['key']}" for part in (*manifest["parts"], *manifest["quarantine"])}
     assert {entry["Key"] for entry in found} == {"patients/_manifest.json", *parts}, "nothing else is left on S3"
+
+
+def test_a_ray_cluster_scores_the_same_table_row_for_row(site, s3):
+    took = run(site, RAY_MODEL, "tonight-on-ray")
+    site.figure("the same on a Ray cluster of one worker, which it starts and ends", took, "s")
+
+    (manifest, scored), (expected, by_one_pod) = scored_rows(s3, RAY_MODEL), scored_rows(s3)
+    at = scored.column_names.index("inference_timestamp")
+    assert scored.remove_column(at).equals(by_one_pod.remove_column(at))
+    assert (manifest["rows"], manifest["refused"]) == (expected["rows"], expected["refused"])
+    told = site.kubectl("logs", "job/tonight-on-ray", "--namespace", names.MODELS_NAMESPACE)
+    summary = json.loads(told.strip().splitlines()[-1])
+    assert summary["rows"] == expected["rows"], "what the job says is in the Job's log"
 
 
 def test_the_job_has_no_way_to_the_artifacts_bucket(s3):

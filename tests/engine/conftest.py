@@ -232,7 +232,7 @@ def new_project(root: Path, env: dict[str, str], registry_url: str, stack: str =
     (directory / "build").mkdir()
     shutil.copy(ROOT / "Pulumi.yaml", directory)
     shutil.copy(ROOT / "stacks" / "__main__.py", directory / "stacks")
-    charts = {key: getattr(RECORDS, key) for key in ("istio_charts", "kserve_charts", "keda_charts")}
+    charts = {key: getattr(RECORDS, key) for key in ("istio_charts", "kserve_charts", "keda_charts", "kuberay_charts")}
     (directory / "build" / "images.json").write_text(json.dumps(dict(RECORDS.images)))
     (directory / "build" / "toolchain.json").write_text(json.dumps(charts))
     made = Project(directory=directory, env=env, registry_url=registry_url, stack=stack)

@@ -16,12 +16,13 @@ from tests.golden.rendering import GOLDEN, stacks
 from tests.infra.waiting import answers, until
 from tests.processes import free_port
 from tools.toolchain.build import share
-from tools.toolchain.recipes import KEDA_VERSION
+from tools.toolchain.recipes import KEDA_VERSION, KUBERAY_VERSION
 
 pytestmark = pytest.mark.engine
 
 MODULES = {
     "github.com/kedacore/keda/v2": (KEDA_VERSION, "config/crd/bases"),
+    "github.com/ray-project/kuberay/ray-operator": (KUBERAY_VERSION, "config/crd/bases"),
     "github.com/aws/karpenter-provider-aws": (CHART_VERSION, "pkg/apis/crds"),
 }
 """Where the kinds are that no part of the toolchain brings: in the sources of the release that is deployed."""

@@ -152,13 +152,14 @@ def test_the_stack_file_with_secrets_of_its_own_still_previews(project):
     assert json.loads(project.pulumi("config", "--stack", "test", "--json").output)["kubernetes:kubeconfig"]["secret"]
 
 
-def test_kserve_and_keda_come_up_after_what_they_need_change_nothing_twice_and_go_away(project, provider):
-    project.configure(addons={"kserve": {"enabled": True}, "keda": {"enabled": True}})
+def test_kserve_keda_and_kuberay_come_up_after_what_they_need_change_nothing_twice_and_go_away(project, provider):
+    project.configure(addons={name: {"enabled": True} for name in ("kserve", "keda", "kuberay")})
     first = project.up()
     assert first, first.output
     made = provider.performed()
     for chain in (
         ("Release keda-kinds", "Deployment keda-operator", "Deployment keda-metrics-api", "APIService keda"),
+        ("Release kuberay-kinds", "Deployment kuberay"),
         ("Release keda-kinds", "Deployment kserve", "Service kserve", "MutatingWebhookConfiguration kserve-mutating"),
     ):
         steps = [f"create {each}" for each in chain]

@@ -41,11 +41,14 @@ RECORDS = BuildRecords(
             ("keda", "9"),
             ("kafka", "c"),
             ("batch", "a"),
+            ("kuberay", "b"),
+            ("ray", "e"),
         )
     },
     istio_charts="/istio/manifests/charts",
     kserve_charts="/kserve/charts",
     keda_charts="/keda/charts",
+    kuberay_charts="/kuberay/charts",
 )
 """What the tools would have recorded."""
 

@@ -232,8 +232,12 @@ def test_a_gpu_that_no_node_has_is_refused():
         ),
         (
             {"engine": "ray"},
-            'slipway:models.nightly.engine: "ray" → a stack has no operator for Ray clusters yet → '
-            "set it to local; `slipway batch run --engine ray` scores on a Ray cluster of this machine",
+            'slipway:models.nightly.engine: "ray" → needs KubeRay in the cluster → '
+            "set addons.kuberay.enabled, or engine local",
+        ),
+        (
+            {"ray": {"workers": 3}},
+            'slipway:models.nightly.ray: "set" → is for engine ray, and this one is local → drop it, or set engine',
         ),
         (
             {"day": "yesterday", "input": "features/x", "output": "predictions/x"},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -161,16 +162,13 @@ def test_a_release_name_with_a_hyphen_is_refused_for_two_models_could_then_share
 
 @pytest.mark.parametrize("missing", sorted(RECORDS.images))
 def test_an_image_that_was_not_built_is_named_with_the_command_that_builds_it(missing):
-    records = BuildRecords(
-        images={name: ref for name, ref in RECORDS.images.items() if name != missing},
-        istio_charts=RECORDS.istio_charts,
-        kserve_charts=RECORDS.kserve_charts,
-        keda_charts=RECORDS.keda_charts,
-    )
+    records = replace(RECORDS, images={name: ref for name, ref in RECORDS.images.items() if name != missing})
+    addons = {name: {"enabled": True} for name in ("kserve", "keda", "kuberay")} | {"istio": {"mtls": "strict"}}
+    models = {"m": realtime(), "nightly": batch(), "wide": batch(engine="ray")}
     values = {
         "slipway:platform": '{"kind": "local", "kafka": {"enabled": true}}',
-        "slipway:addons": '{"kserve": {"enabled": true}, "keda": {"enabled": true}, "istio": {"mtls": "strict"}}',
-        "slipway:models": json.dumps({"m": realtime(), "nightly": batch()}),
+        "slipway:addons": json.dumps(addons),
+        "slipway:models": json.dumps(models),
     }
     with pytest.raises(ConfigError) as raised:
         parse(values, records)
@@ -183,12 +181,7 @@ def test_an_image_that_was_not_built_is_named_with_the_command_that_builds_it(mi
 
 
 def test_the_inference_image_is_not_asked_for_where_no_release_needs_it():
-    records = BuildRecords(
-        images={name: ref for name, ref in RECORDS.images.items() if name != "inference"},
-        istio_charts=RECORDS.istio_charts,
-        kserve_charts=RECORDS.kserve_charts,
-        keda_charts=RECORDS.keda_charts,
-    )
+    records = replace(RECORDS, images={name: ref for name, ref in RECORDS.images.items() if name != "inference"})
     config = parse({"slipway:platform": '{"kind":"local"}', "slipway:models": "{}"}, records)
     assert "inference" not in config.images
 

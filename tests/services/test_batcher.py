@@ -1,6 +1,7 @@
 """The batcher with a model that the test holds by the hand: it answers when told to."""
 
 import asyncio
+import os
 import queue
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.core.batcher import Batcher, BatchLimits
+from services.inference.core.batcher import NICENESS, Batcher, BatchLimits, model_threads
 from services.inference.core.errors import DeadlineExceeded, Overloaded, PredictionFailed, RequestTooLarge, ShuttingDown
 from services.inference.core.pace import INLINE_SECONDS, Pace
 from services.inference.core.types import Rows
@@ -448,3 +449,19 @@ async def test_a_model_of_two_lanes_has_two_batches_at_once_and_never_three():
     found = await asyncio.gather(*first, *second, *waiting)
     assert [each["y"].tolist() for each in found] == [[2], [4], [6], [8], [10]]
     assert sorted(len(batch) for batch, _ in model.batches) == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0, NICENESS), (15, 15)], ids=["usual", "rays"])
+def test_a_models_thread_yields_and_takes_back_nothing_of_what_its_process_yields_already(given, kept):
+    found = []
+
+    def ask():
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), given)
+        # A thread begins as nice as the one that starts it.
+        with model_threads(1) as threads:
+            found.append(threads.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result())
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert found == [kept]

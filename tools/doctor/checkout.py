@@ -45,7 +45,12 @@ def charts(config: StackConfig, build: Path) -> Iterator[Finding]:
     """Charts that add-ons are installed from."""
     recorded = _json(build / "toolchain.json")
     addons = config.addons
-    wanted = {"istio": True, "kserve": addons.kserve.enabled, "keda": addons.keda.enabled}
+    wanted = {
+        "istio": True,
+        "kserve": addons.kserve.enabled,
+        "keda": addons.keda.enabled,
+        "kuberay": addons.kuberay.enabled,
+    }
     for name in (each for each, needed in wanted.items() if needed):
         directory = getattr(addons, name).charts or recorded.get(f"{name}_charts")
         if directory is None:

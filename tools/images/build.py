@@ -96,6 +96,7 @@ IMAGES: tuple[Image, ...] = (
     ),
     Image(name="kserve", binaries=("kserve",), uses_base=False, estimate=5, group=Group.KSERVE),
     Image(name="keda", binaries=("keda", "keda-adapter"), estimate=5, group=Group.KEDA),
+    Image(name="kuberay", binaries=("kuberay",), uses_base=False, estimate=5, group=Group.KUBERAY),
     Image(name="kafka", jars=True, estimate=60, group=Group.KAFKA),
     Image(
         name="inference",
@@ -114,6 +115,17 @@ IMAGES: tuple[Image, ...] = (
         code=("services", "/opt/slipway/services"),
         estimate=60,
         group=Group.BATCH,
+    ),
+    # The same with Ray: jobs that need none are spared its layer.
+    Image(
+        name="ray",
+        folder="inference",
+        target="batch-dependencies",
+        extra="inference",
+        more="ray",
+        code=("services", "/opt/slipway/services"),
+        estimate=80,
+        group=Group.RAY,
     ),
 )
 

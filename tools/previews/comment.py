@@ -166,8 +166,8 @@ def _demands(state: Mapping[str, Any] | None) -> dict[str, _Demand]:
     if state is None:
         return {}
     scaling = state.get("scaling")
-    most = 1 if scaling is None else max(int(scaling["max"]), 1)
-    spare = 0 if scaling is None else 1  # a batch model has one pod
+    most = int(state.get("pods", 1)) if scaling is None else max(int(scaling["max"]), 1)
+    spare = 0 if scaling is None else 1  # a batch model's pods are those of one run
     return {
         release: _Demand(gpus["accelerator"], gpus["count"] * most, gpus["count"] * (most + spare))
         for release, described in (state.get("releases") or {}).items()

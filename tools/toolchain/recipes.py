@@ -13,6 +13,7 @@ PULUMI_VERSION = "3.255.0"
 KUBERNETES_PROVIDER_VERSION = "4.25.0"
 KUBERNETES_VERSION = "v1.34.2"
 KEDA_VERSION = "2.21.0"
+KUBERAY_VERSION = "1.5.1"
 
 PULUMI_KUBERNETES = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 
@@ -26,7 +27,9 @@ class Group(StrEnum):
     MONITORING = "monitoring"
     KSERVE = "kserve"
     KEDA = "keda"
+    KUBERAY = "kuberay"
     BATCH = "batch"
+    RAY = "ray"
     KAFKA = "kafka"
     MTLS = "mtls"
 
@@ -198,5 +201,19 @@ RECIPES: tuple[Recipe, ...] = (
             ),
         ),
         rename=(("operator", "keda"), ("adapter", "keda-adapter")),
+    ),
+    Recipe(
+        name="kuberay",
+        group=Group.KUBERAY,
+        binaries=("kuberay",),
+        estimate=130,
+        package=".",
+        copies=(
+            Copy(
+                module="github.com/ray-project/kuberay/ray-operator",
+                source="config/crd/bases",
+                destination="share/kuberay/charts/kuberay-crd/templates",
+            ),
+        ),
     ),
 )

@@ -25,6 +25,7 @@ def inputs(
         "input": config.input,
         "output": config.output,
         "engine": config.engine,
+        "pods": config.pods,
         "releases": {
             RELEASE: {
                 **resolved.plain(),

@@ -62,6 +62,15 @@ class JobSpec:
         """Labels of its pods."""
         return {names.LABEL_NAME: self.model, names.LABEL_MODEL: self.model, **self.granted.labels}
 
+    @property
+    def annotations(self) -> dict[str, pulumi.Input[str]]:
+        """Annotations of its pods: which model it is."""
+        return {
+            names.ANNOTATION_MODEL_SOURCE: self.resolved.reference,
+            names.ANNOTATION_MODEL_VERSION: self.resolved.version,
+            names.ANNOTATION_MODEL_DIGEST: self.resolved.digest,
+        }
+
 
 def needs(config: BatchModelConfig) -> Needs:
     """What the job does in the platform's buckets: read its input, and write what it makes of it."""
@@ -112,7 +121,7 @@ def _address(platform: PlatformOutputs, path: str) -> pulumi.Output[str]:
     return pulumi.Output.concat("s3://", buckets[role].name, "/", below)
 
 
-def cron_job(spec: JobSpec, account: pulumi.Input[str]) -> Manifest:
+def cron_job(spec: JobSpec, pod: workloads.Pod) -> Manifest:
     """The CronJob. What another try would meet again ends the run at once, by its exit code."""
     config = spec.config
     schedule: Manifest = {
@@ -137,48 +146,53 @@ def cron_job(spec: JobSpec, account: pulumi.Input[str]) -> Manifest:
             ]
         },
     }
-    return workloads.cron_job(spec.name, spec.namespace, _pod(spec, account), schedule, job)
+    return workloads.cron_job(spec.name, spec.namespace, pod, schedule, job)
 
 
 def network_policy(spec: JobSpec) -> Manifest:
-    """Its pods may fetch artifacts from the registry; the way to S3 is the platform's to allow. Nobody asks them."""
+    """Its pods may fetch artifacts; nobody asks them."""
+    return network.allow(spec.name, spec.namespace, spec.labels, egress=[to_registry(spec)])
+
+
+def to_registry(spec: JobSpec) -> Manifest:
+    """The way to the registry, for artifacts; that to S3 is the platform's to allow."""
     mlflow = network.namespace_peer(spec.platform.namespaces.platform, {names.LABEL_NAME: names.MLFLOW})
-    return network.allow(
-        spec.name, spec.namespace, spec.labels, egress=[network.flow("to", [mlflow], [spec.mlflow.port])]
+    return network.flow("to", [mlflow], [spec.mlflow.port])
+
+
+def scoring_pod(spec: JobSpec, account: pulumi.Input[str]) -> workloads.Pod:
+    """The one pod of the engine `local`."""
+    container = workloads.container(
+        CONTAINER,
+        spec.image,
+        placement.resources(spec.config.resources),
+        {"cache": CACHE, "scratch": workloads.SCRATCH, **spec.granted.mounts},
+        command=["python", "-m", BATCH_MODULE],
+        env=[*workloads.env(environment(spec)), job_label(Env.BATCH_JOB_NAME, "job-name"), *spec.granted.env],
     )
-
-
-def _pod(spec: JobSpec, account: pulumi.Input[str]) -> workloads.Pod:
     return workloads.Pod(
         labels=spec.labels,
-        annotations={
-            names.ANNOTATION_MODEL_SOURCE: spec.resolved.reference,
-            names.ANNOTATION_MODEL_VERSION: spec.resolved.version,
-            names.ANNOTATION_MODEL_DIGEST: spec.resolved.digest,
-        },
-        containers=[_container(spec)],
-        volumes={
-            "cache": {"emptyDir": {"sizeLimit": "20Gi"}},
-            "scratch": {"emptyDir": {"sizeLimit": "1Gi"}},
-            **spec.granted.volumes,
-        },
+        annotations=spec.annotations,
+        containers=[container],
+        volumes=volumes(spec),
         service_account=account,
         grace_seconds=GRACE_SECONDS,
         extra=placement.nodes(spec.config.resources.placement),
     )
 
 
-def _container(spec: JobSpec) -> Manifest:
-    env = workloads.env(environment(spec))
-    # The Job's name tells when it was due.
-    due = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
-    env.append({"name": str(Env.BATCH_JOB_NAME), "valueFrom": due})
-    env += spec.granted.env
-    return workloads.container(
-        CONTAINER,
-        spec.image,
-        placement.resources(spec.config.resources),
-        {"cache": CACHE, "scratch": workloads.SCRATCH, **spec.granted.mounts},
-        command=["python", "-m", BATCH_MODULE],
-        env=env,
-    )
+def volumes(spec: JobSpec) -> dict[str, Manifest]:
+    """Volumes of a pod that scores."""
+    return {
+        "cache": {"emptyDir": {"sizeLimit": "20Gi"}},
+        "scratch": {"emptyDir": {"sizeLimit": "1Gi"}},
+        **spec.granted.volumes,
+    }
+
+
+def job_label(variable: Env, label: str) -> Manifest:
+    """A variable with what Kubernetes says of a pod's Job: its name, which tells when it was due, or its UID."""
+    return {
+        "name": str(variable),
+        "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['batch.kubernetes.io/{label}']"}},
+    }

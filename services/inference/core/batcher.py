@@ -535,7 +535,9 @@ def model_threads(lanes: int) -> ThreadPoolExecutor:
 
 def _yield_to_the_loop() -> None:
     """On one core the model's thread would take half of it from the event loop, which could not even refuse in time."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    thread = threading.get_native_id()
+    # One that is nicer already, as Ray's processes are, stays so: only root may take that back.
+    os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _outcome(done: asyncio.Future[Outcome | BaseException]) -> Outcome | BaseException:

@@ -10,6 +10,7 @@ from tools.previews.plan import read
 from tools.steps import StepError
 
 MODEL = "slipway:serving:RealtimeModel"
+BATCH_MODEL = "slipway:serving:BatchModel"
 
 
 def preview(*steps, **document):
@@ -78,6 +79,14 @@ def test_a_rollout_on_gpus_needs_a_replica_more_than_before_and_after():
         config={"slipway:platform": platform},
     )
     assert "| nvidia-l4 | 2 | 🔴 4 | 3 | 2 |" in said
+
+
+def test_all_pods_of_a_run_on_ray_count_and_no_more():
+    platform = json.dumps({"kind": "local", "gpus": {"nvidia-l4": 2}})
+    release = {"uri": "models:/churn/1", "digest": "", "gpus": {"accelerator": "nvidia-l4", "count": 2}}
+    churn = {"pods": 3, "releases": {"batch": release}}
+    said = told(("create", BATCH_MODEL, "churn", None, churn), config={"slipway:platform": platform})
+    assert "| nvidia-l4 | 0 | 🔴 6 | 6 | 2 |" in said
 
 
 def test_the_traffic_of_a_model_stands_before_and_after():

@@ -75,8 +75,13 @@ class Scorer:
             return json.dumps({"error": type(error).__name__, "message": str(error)})
 
 
-def score_on_ray(plan: Plan, load: Callable[[], Pipeline], workers: int, directory: Path) -> Iterator[PartRecord]:
-    """Records of the parts that are left, in any order. Errors are `BatchError`; what was scored until then is kept."""
+def score_on_ray(
+    plan: Plan, load: Callable[[], Pipeline], workers: int, gpus: int, directory: Path
+) -> Iterator[PartRecord]:
+    """Records of the parts that are left, in any order; each worker has so many GPUs.
+
+    Errors are `BatchError`; what was scored until then is kept.
+    """
     import ray  # noqa: PLC0415  # an extra
 
     work = plan.work
@@ -102,6 +107,7 @@ def score_on_ray(plan: Plan, load: Callable[[], Pipeline], workers: int, directo
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(workers, len(plan.todo))),
             num_cpus=1,
+            num_gpus=gpus,
         )
         for row in told.iter_rows():
             yield _record(json.loads(row["told"]), plan)

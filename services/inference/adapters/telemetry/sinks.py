@@ -144,11 +144,13 @@ class KafkaSink:
     """Lines as messages."""
 
     def __init__(self, configuration: dict[str, Any], topic: str) -> None:
-        from confluent_kafka import Producer  # noqa: PLC0415  # only where there is a broker
+        from confluent_kafka import KafkaException, Producer  # noqa: PLC0415  # only where there is a broker
 
         defaults = {"compression.type": "lz4", "linger.ms": "50", "enable.idempotence": "true"}
         self._producer = Producer({**defaults, **configuration})
         self._topic = topic
+        self._refusals = (BufferError, KafkaException)
+        """A full queue, and what is known of the topic by now."""
         self._delivered = self._failed = 0
         self._reason = ""
 
@@ -156,9 +158,9 @@ class KafkaSink:
         """Take a line."""
         try:
             self._producer.produce(self._topic, line, key=key, on_delivery=self._on_delivery)
-        except BufferError:
+        except self._refusals as error:
             self._failed += 1
-            self._reason = "its queue is full"
+            self._reason = str(error)
         self._producer.poll(0)
         return self._told()
 

@@ -11,7 +11,7 @@ ifneq ($(wildcard /usr/bin/python3.11),)
 export UV_PYTHON ?= /usr/bin/python3.11
 endif
 
-.PHONY: help setup up down test check types unit e2e engine cluster-tests format goldens schema bench chaos clean-cache
+.PHONY: help setup up down test long check types unit e2e engine cluster-tests format goldens schema bench chaos clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -50,10 +50,14 @@ e2e: setup ## The whole way on a cluster of its own; figures in build/e2e.json; 
 	slipway toolchain build --install > /dev/null
 	pytest -q -m e2e
 
-test: check ## Check, slow, engine, cluster and end-to-end tests; with ALL=1 those that take long, too
+test: check ## Check, slow, engine, cluster and end-to-end tests
 	slipway toolchain build --install > /dev/null
 	pytest -q -n 2 -m "slow or engine"
-	pytest -q --durations 20 -m "cluster or (e2e and not long)$(if $(ALL), or long)"
+	pytest -q --durations 20 -m "cluster or (e2e and not long)"
+
+long: setup ## End-to-end tests of what comes after the first deployment: rollouts, other runtimes, jobs, streams, recovery
+	slipway toolchain build --install > /dev/null
+	pytest -q --durations 20 -m long
 
 format: setup ## Format and fix what can be fixed
 	ruff check --fix .

@@ -45,6 +45,9 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
     class DirectProtocol(Connection):
         """One connection."""
 
+        direct: Cycle | None = None
+        """The last prediction; `cycle` may be what was asked behind it."""
+
         def on_headers_complete(self) -> None:
             parser = self.parser
             if self.declines_offer():
@@ -60,7 +63,7 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
             keep_alive = parser.should_keep_alive() and (
                 b"connection" not in headers or parser.get_http_version() != "1.0"
             )
-            self.cycle = Cycle(self, service, endpoint, headers, keep_alive)
+            self.cycle = self.direct = Cycle(self, service, endpoint, headers, keep_alive)
 
         def on_body(self, body: bytes) -> None:
             cycle = self.cycle
@@ -77,8 +80,8 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
                 super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            if isinstance(self.cycle, Cycle):
-                self.cycle.abandon()
+            if self.direct is not None:
+                self.direct.abandon()
             super().connection_lost(exc)
 
     return DirectProtocol

@@ -1,4 +1,4 @@
-"""When the service ends a connection on which nothing comes, by a clock that stands in for the event loop's."""
+"""One connection without a socket, by a clock that stands in for the event loop: when it ends, and what with it."""
 
 import heapq
 from itertools import count
@@ -8,6 +8,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from services.inference.adapters.http.connection import Connection
+from services.inference.adapters.http.direct import direct_protocol
+from services.inference.adapters.http.exchange import Endpoint
 
 PATIENCE = 5
 
@@ -54,6 +56,9 @@ class Transport:
     def get_extra_info(self, name):
         del name
 
+    def pause_reading(self):
+        pass
+
     def is_closing(self):
         return self.closed
 
@@ -71,13 +76,17 @@ def transport():
     return Transport()
 
 
-@pytest.fixture
-def connection(clock, transport):
+def connected(protocol, clock, transport):
     config = uvicorn.Config(application, timeout_keep_alive=PATIENCE, log_config=None, ws="none")
     config.load()
-    made = Connection(config=config, server_state=ServerState(), app_state={}, _loop=clock)
+    made = protocol(config=config, server_state=ServerState(), app_state={}, _loop=clock)
     made.connection_made(transport)
     return made
+
+
+@pytest.fixture
+def connection(clock, transport):
+    return connected(Connection, clock, transport)
 
 
 def test_an_idle_connection_is_closed_so_long_after_its_last_answer(connection, clock, transport):
@@ -108,3 +117,35 @@ def test_a_busy_connection_has_one_timer_however_many_requests_it_brings(connect
         connection.on_response_complete()
         connection.data_received(b"on ")
     assert len(clock.timers) == 1
+
+
+class Unanswered:
+    """An exchange that takes a prediction and never answers, and the accounts of it."""
+
+    max_body_bytes = 1024
+    release = "v1"
+
+    def __init__(self):
+        self.happened = []
+
+    def endpoint(self, protocol):
+        return Endpoint(protocol, None)
+
+    def start(self, *_):
+        return lambda: self.happened.append("cancelled")
+
+    def begin(self, *_):
+        return "visit"
+
+    def end(self, visit, status, _):
+        self.happened.append((visit, status))
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /health HTTP/1.1\r\n\r\n"], ids=["alone", "another asked behind it"])
+def test_a_prediction_ends_with_the_connection_of_its_caller(clock, transport, behind):
+    service = Unanswered()
+    connection = connected(direct_protocol(service, service), clock, transport)
+    connection.data_received(b"POST /predict HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}" + behind)
+    assert service.happened == []
+    connection.connection_lost(ConnectionResetError())
+    assert service.happened == ["cancelled", ("visit", 499)]

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,24 @@ class Image:
     """Which part of the product it is for; only what a stack wants is built."""
 
 
+INFERENCE = Image(
+    name="inference",
+    target="cpu-dependencies",
+    extra="inference",
+    code=("services", "/opt/slipway/services"),
+    estimate=180,
+)
+# Built after it, whose layers it shares.
+BATCH = replace(
+    INFERENCE,
+    name="batch",
+    folder="inference",
+    target="batch-dependencies",
+    more="batch",
+    estimate=60,
+    group=Group.BATCH,
+)
+
 IMAGES: tuple[Image, ...] = (
     Image(name="object-store", binaries=("versitygw",), uses_base=False, estimate=5),
     Image(name="istiod", binaries=("pilot-discovery",), estimate=5),
@@ -98,35 +116,10 @@ IMAGES: tuple[Image, ...] = (
     Image(name="keda", binaries=("keda", "keda-adapter"), estimate=5, group=Group.KEDA),
     Image(name="kuberay", binaries=("kuberay",), uses_base=False, estimate=5, group=Group.KUBERAY),
     Image(name="kafka", jars=True, estimate=60, group=Group.KAFKA),
-    Image(
-        name="inference",
-        target="cpu-dependencies",
-        extra="inference",
-        code=("services", "/opt/slipway/services"),
-        estimate=180,
-    ),
-    # After `inference`, whose layers it shares.
-    Image(
-        name="batch",
-        folder="inference",
-        target="batch-dependencies",
-        extra="inference",
-        more="batch",
-        code=("services", "/opt/slipway/services"),
-        estimate=60,
-        group=Group.BATCH,
-    ),
-    # The same with Ray: jobs that need none are spared its layer.
-    Image(
-        name="ray",
-        folder="inference",
-        target="batch-dependencies",
-        extra="inference",
-        more="ray",
-        code=("services", "/opt/slipway/services"),
-        estimate=80,
-        group=Group.RAY,
-    ),
+    INFERENCE,
+    BATCH,
+    # Jobs that need no Ray are spared its layer.
+    replace(BATCH, name="ray", more="ray", estimate=80, group=Group.RAY),
 )
 
 

@@ -20,6 +20,8 @@ INGRESS_NAMESPACE = "istio-ingress"
 
 ISTIO_BASE = "istio-base"
 ISTIOD = "istiod"
+ISTIOD_LABELS = {"app": ISTIOD}
+"""That its chart puts on its pods."""
 
 INGRESS = "istio-ingress"
 """The gateway's Helm release, Deployment and Service; its pods carry `istio: ingress`."""

@@ -156,7 +156,7 @@ def istiod_values(args: IstioArgs) -> Manifest:
         "image": images["istiod"],
         "autoscaleEnabled": False,
         "replicaCount": CONTROL_REPLICAS if production else 1,
-        **({"topologySpreadConstraints": [spread({"app": "istiod"})]} if production else {}),
+        **({"topologySpreadConstraints": [spread(names.ISTIOD_LABELS)]} if production else {}),
         "resources": workloads.resources(cpu="50m", cpu_limit="1", memory="512Mi"),
         "seccompProfile": {"type": "RuntimeDefault"},
         "env": dict(ISTIOD_ENV),
@@ -242,7 +242,7 @@ def istiod_policy(system: pulumi.Input[str], ingress: pulumi.Input[str], args: I
     return network.allow(
         names.ISTIOD,
         system,
-        {"app": "istiod"},
+        names.ISTIOD_LABELS,
         ingress=[
             network.flow("from", [], [WEBHOOK_PORT]),
             network.flow("from", [network.namespace_peer(ingress)], [*XDS_PORTS, MONITORING_PORT]),

@@ -37,9 +37,6 @@ API_LABELS = {names.LABEL_NAME: names.KEDA_METRICS_API}
 
 STARTUP_SECONDS = 120
 
-CHANGE = ("get", "list", "patch", "update", "watch")
-OWN = ("create", "delete", *CHANGE)
-
 
 @dataclass(frozen=True, kw_only=True)
 class KedaArgs:
@@ -237,20 +234,20 @@ def rights_manifests(account: pulumi.Input[str], models: pulumi.Input[str]) -> d
     scaled = ("scaledjobs", "scaledobjects", "triggerauthentications")
     parts = [f"{kind}/{part}" for kind in scaled for part in ("status", "finalizers")]
     within = [
-        rbac.rule("keda.sh", [*scaled, *parts], CHANGE),
-        rbac.rule("eventing.keda.sh", ["cloudeventsources", "cloudeventsources/status"], CHANGE),
-        rbac.rule("autoscaling", ["horizontalpodautoscalers"], OWN),
+        rbac.rule("keda.sh", [*scaled, *parts], rbac.CHANGE),
+        rbac.rule("eventing.keda.sh", ["cloudeventsources", "cloudeventsources/status"], rbac.CHANGE),
+        rbac.rule("autoscaling", ["horizontalpodautoscalers"], rbac.OWN),
         rbac.rule("apps", ["deployments", "replicasets", "statefulsets"], rbac.READ),
-        rbac.rule("apps", ["deployments/scale", "statefulsets/scale"], CHANGE),
-        rbac.rule("batch", ["jobs"], OWN),
+        rbac.rule("apps", ["deployments/scale", "statefulsets/scale"], rbac.CHANGE),
+        rbac.rule("batch", ["jobs"], rbac.OWN),
         rbac.rule("", ["configmaps", "limitranges", "pods", "serviceaccounts", "services"], rbac.READ),
         rbac.rule("discovery.k8s.io", ["endpointslices"], rbac.READ),
         rbac.rule("", ["events"], ("create", "patch")),
         rbac.rule("events.k8s.io", ["events"], ("create", "patch")),
     ]
     everywhere = [
-        rbac.rule("keda.sh", ["clustertriggerauthentications", "clustertriggerauthentications/status"], CHANGE),
-        rbac.rule("eventing.keda.sh", ["clustercloudeventsources", "clustercloudeventsources/status"], CHANGE),
+        rbac.rule("keda.sh", ["clustertriggerauthentications", "clustertriggerauthentications/status"], rbac.CHANGE),
+        rbac.rule("eventing.keda.sh", ["clustercloudeventsources", "clustercloudeventsources/status"], rbac.CHANGE),
     ]
     return {
         "models-role": rbac.role(name, models, within),

@@ -43,7 +43,6 @@ STARTUP_SECONDS = 120
 SIDECAR = {"cpuRequest": "10m", "cpuLimit": "1", "memoryRequest": "64Mi", "memoryLimit": "256Mi"}
 """KServe reads limits of the containers it could inject and refuses every pod without them; it injects none here."""
 
-WRITE = ("create", "delete", "get", "list", "patch", "update", "watch")
 STATUS = ("get", "patch", "update")
 
 
@@ -166,15 +165,15 @@ def rights_manifests(
     subject = rbac.service_account(account, names.KSERVE_NAMESPACE)
     kinds = ("clusterservingruntimes", "inferencegraphs", "inferenceservices", "servingruntimes", "trainedmodels")
     everywhere = [
-        rbac.rule(GROUP, [*kinds, *(f"{kind}/finalizers" for kind in kinds), "clusterstoragecontainers"], WRITE),
+        rbac.rule(GROUP, [*kinds, *(f"{kind}/finalizers" for kind in kinds), "clusterstoragecontainers"], rbac.OWN),
         rbac.rule(GROUP, [f"{kind}/status" for kind in kinds], STATUS),
-        rbac.rule("", ["events", "services"], WRITE),
+        rbac.rule("", ["events", "services"], rbac.OWN),
         rbac.rule("", ["namespaces", "pods"], rbac.READ),
-        rbac.rule("apps", ["deployments"], WRITE),
-        rbac.rule("autoscaling", ["horizontalpodautoscalers"], WRITE),
-        rbac.rule("networking.k8s.io", ["ingresses"], WRITE),
-        rbac.rule("networking.istio.io", ["virtualservices"], WRITE),
-        rbac.rule("keda.sh", ["scaledobjects", "scaledobjects/finalizers"], WRITE),
+        rbac.rule("apps", ["deployments"], rbac.OWN),
+        rbac.rule("autoscaling", ["horizontalpodautoscalers"], rbac.OWN),
+        rbac.rule("networking.k8s.io", ["ingresses"], rbac.OWN),
+        rbac.rule("networking.istio.io", ["virtualservices"], rbac.OWN),
+        rbac.rule("keda.sh", ["scaledobjects", "scaledobjects/finalizers"], rbac.OWN),
         rbac.rule("keda.sh", ["scaledobjects/status"], STATUS),
     ]
     reading = [

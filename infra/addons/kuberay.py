@@ -27,9 +27,6 @@ LABELS = {names.LABEL_NAME: names.KUBERAY}
 
 STARTUP_SECONDS = 60
 
-CHANGE = ("get", "list", "patch", "update", "watch")
-OWN = ("create", "delete", *CHANGE)
-
 
 @dataclass(frozen=True, kw_only=True)
 class KuberayArgs:
@@ -97,10 +94,10 @@ def rights_manifests(account: pulumi.Input[str], models: pulumi.Input[str]) -> d
     subject = rbac.service_account(account, space)
     kinds = ("rayclusters", "rayjobs")
     within = [
-        rbac.rule("ray.io", [*kinds, *(f"{kind}/status" for kind in kinds)], OWN),
+        rbac.rule("ray.io", [*kinds, *(f"{kind}/status" for kind in kinds)], rbac.OWN),
         # Owners of what it makes that block their own deletion.
         rbac.rule("ray.io", [f"{kind}/finalizers" for kind in kinds], ("update",)),
-        rbac.rule("", ["pods", "services"], (*OWN, "deletecollection")),
+        rbac.rule("", ["pods", "services"], (*rbac.OWN, "deletecollection")),
         rbac.rule("", ["events"], ("create", "patch")),
     ]
     own = [rbac.rule("", ["secrets"], rbac.READ), rbac.rule("batch", ["jobs"], rbac.READ)]

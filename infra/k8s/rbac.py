@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 RBAC = "rbac.authorization.k8s.io"
 
 READ = ("get", "list", "watch")
+CHANGE = ("get", "list", "patch", "update", "watch")
+OWN = ("create", "delete", *CHANGE)
+"""Verbs: of one who watches, who keeps up to date, and who makes and takes away."""
 
 
 def rule(group: str, resources: Sequence[str], verbs: Sequence[str], names: Sequence[str] = ()) -> Manifest:

@@ -37,4 +37,4 @@ def pod_annotations(metrics: tuple[int, str], outbound: Sequence[int] = ()) -> d
 
 def to_control_plane() -> Manifest:
     """The flow that it starts with."""
-    return network.flow("to", [network.namespace_peer(names.ISTIO_NAMESPACE, {"app": "istiod"})], [CONTROL_PORT])
+    return network.flow("to", [network.namespace_peer(names.ISTIO_NAMESPACE, names.ISTIOD_LABELS)], [CONTROL_PORT])

@@ -61,8 +61,8 @@ HANDLING_SECONDS = 0.0001
 NEGLIGIBLE = 0.05
 """Of a row's time: what a larger batch saves less than is not worth its longer wait."""
 
-NICENESS = 5
-"""Of the model's thread, and so of those that its framework starts: a third of the event loop's weight."""
+NICENESS = 10
+"""Of the model's thread, and so of those that its framework starts: a tenth of the event loop's weight."""
 
 SHARE_OF_DEADLINE = 0.75
 """Of the time that a request has, at its arrival: as far as its batch is expected by then it is accepted. The rest is

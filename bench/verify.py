@@ -78,9 +78,10 @@ def verify(port: int, protocol: Protocol, workload: Workload, rows: int, inputs:
 
 
 def compare(answered: Array, expected: Array, tolerance: float, where: str) -> float:
-    """The largest difference, relative where values are large."""
+    """The largest difference, relative where values are large, in the type that is expected."""
     if answered.shape != expected.shape:
         raise MismatchError(f"{where}: {answered.shape[0]} answers for {expected.shape[0]} rows")
+    answered = answered.astype(expected.dtype)
     apart = np.abs(answered - expected) / np.maximum(1.0, np.abs(expected))
     worst = int(np.argmax(apart))
     if not apart[worst] <= tolerance:  # not a number is a difference, too

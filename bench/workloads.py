@@ -7,7 +7,7 @@ differs is the model. Each directory holds
     mlflow/      the same model as MLflow saves it
     model.pkl    the fitted scikit-learn model (B)
     inputs.npy   float32 [1024, 32], the rows of every request
-    expected.npy float64 [1024], what the model answers in the building process, on one thread
+    expected.npy [1024], what the model answers in the building process, on one thread, in its own type
 
 | workload | model                                          | seconds at 1 row, one thread |
 |----------|------------------------------------------------|------------------------------|
@@ -90,7 +90,7 @@ def build(workload: str, directory: Path) -> None:
     inputs = np.random.default_rng(SEED).standard_normal((ROWS, WIDTH)).round(DECIMALS).astype(np.float32)
     np.save(directory / "inputs.npy", inputs)
     expected = _boosted_trees(directory, inputs) if workload == "B" else _module(workload, directory, inputs)
-    np.save(directory / "expected.npy", expected.astype(np.float64).ravel())
+    np.save(directory / "expected.npy", expected.ravel())
 
 
 def _key() -> str:

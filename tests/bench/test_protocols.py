@@ -62,6 +62,10 @@ def test_an_answer_within_the_tolerance_is_fine():
     assert compare(np.array([1.000001]), np.array([1.0]), 1e-5, "here") == pytest.approx(1e-6)
 
 
+def test_a_number_written_as_its_type_reads_it_is_that_number():
+    assert compare(np.array([0.0012]), np.array([0.0012], np.float32), 0, "here") == 0
+
+
 def test_a_raw_request_ends_where_its_length_says():
     head, _, body = raw(V2_JSON.ask(ROWS, 0)).partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v2/models/bench/infer HTTP/1.1\r\n")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from infra.config.aws_names import ZoneId  # noqa: TC001 (pydantic reads it at run time)
-from infra.config.base import ConfigModel, DomainName, HttpsUrl, HttpUrl, Quantity, Subject, broken_rule
+from infra.config.base import Audience, ConfigModel, DomainName, HttpsUrl, HttpUrl, Quantity, Subject, broken_rule
 
 
 class IssuerConfig(ConfigModel):
@@ -16,7 +16,7 @@ class IssuerConfig(ConfigModel):
     issuer: HttpUrl
     """The claim `iss`, to the letter."""
 
-    audiences: Annotated[list[str], Field(min_length=1)]
+    audiences: Annotated[list[Audience], Field(min_length=1)]
     """The claim `aud` is one of these: the registry's own, so that a token for another service is none for it."""
 
     subjects: Annotated[list[Subject], Field(min_length=1)]

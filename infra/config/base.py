@@ -47,6 +47,7 @@ _QUANTITY = r"^[1-9][0-9]*(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _IMAGE = r"^[a-z0-9][a-z0-9.\-_/:]*@sha256:[0-9a-f]{64}$"
 _URL = r"^https?://[^\s/@]+(/[^\s]*)?$"
 _HTTPS = r"^https://[^\s/@:]+(/[^\s]*)?$"
+_AUDIENCE = r"^[^\s]+$"
 _SUBJECT = r"^([^\s*]+\*?|\*)$"
 _DOMAIN = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$"
 _DNS_LABEL = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
@@ -69,6 +70,7 @@ PATTERNS = {
     _URL: ("an HTTP address without credentials", "write http://<host>[:<port>][/<path>]"),
     _HTTPS: ("an https address at its usual port", "write https://<host>[/<path>]"),
     _DOMAIN: ("a domain in lower case", "write it without a final dot"),
+    _AUDIENCE: ("an audience of tokens, without spaces", "write the claim `aud` to the letter"),
     _SUBJECT: ("a subject of a token, or how it begins", "write it in full, or its beginning and a *"),
     _DNS_LABEL: ("a lower-case DNS label that starts with a letter", "use a-z, 0-9 and inner hyphens"),
     _ALPHANUMERIC: ("lower-case letters and digits", "drop everything else, hyphens too"),
@@ -98,6 +100,9 @@ HttpsUrl = Annotated[str, StringConstraints(pattern=_HTTPS)]
 
 DomainName = Annotated[str, StringConstraints(pattern=_DOMAIN, max_length=253)]
 """A domain: `models.example.com`."""
+
+Audience = Annotated[str, StringConstraints(pattern=_AUDIENCE)]
+"""Whom a token is for: the registry's own name at the issuer."""
 
 Subject = Annotated[str, StringConstraints(pattern=_SUBJECT)]
 """Whom a token is about, or how that begins: `repo:acme/models:*`."""

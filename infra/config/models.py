@@ -114,8 +114,8 @@ class KserveRuntimeConfig(ConfigModel):
 class SloConfig(ConfigModel):
     """What callers are promised."""
 
-    p99_ms: Annotated[float, Field(gt=0)] | None = None
-    """Milliseconds within which 99 of 100 requests are answered."""
+    p99_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
+    """Milliseconds within which 99 of 100 requests are answered; after a minute the gateway waits no longer."""
 
     error_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the requests that may fail: 0.01 is one in a hundred."""

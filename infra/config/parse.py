@@ -61,7 +61,8 @@ def checked(values: Mapping[str, str], images: Mapping[str, str] | None = None) 
     raw = {key.removeprefix(f"{PROJECT}:"): _decode(value) for key, value in values.items() if _ours(key)}
     raw["images"] = _merged(images or {}, raw.get("images", {}))
     try:
-        config = StackConfig.model_validate(raw)
+        # Strict, and as JSON: `true` is no number, "3" neither, and a list is read where a tuple is kept.
+        config = StackConfig.model_validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise ConfigError(problems.render(error, stack_schema())) from None
     refused = [line for name, model in config.models.items() for line in refusals(name, model, config.addons)]

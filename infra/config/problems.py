@@ -118,25 +118,27 @@ def _unnamed_rule(details: ErrorDetails) -> tuple[str, str]:
     return details["msg"][0].lower() + details["msg"][1:], "change the value"
 
 
+def _list(_: ErrorDetails) -> tuple[str, str]:
+    return "a list", "write its entries below it, each after a hyphen"
+
+
 _RULES: dict[str, Callable[[ErrorDetails], tuple[str, str]]] = {
     "string_type": lambda _: ("text", "put it in quotes"),
-    "int_type": lambda _: ("a whole number", "write it without quotes or fraction"),
+    "int_type": lambda _: ("a whole number", "write it in digits, without quotes or fraction"),
     "bool_type": lambda _: ("true or false", "write it without quotes"),
-    "bool_parsing": lambda _: ("true or false", "write it without quotes"),
-    "float_type": lambda _: ("a number", "write it without quotes"),
-    "float_parsing": lambda _: ("a number", "write it in digits"),
-    "tuple_type": lambda _: ("a list", "write its entries below it, each after a hyphen"),
+    "float_type": lambda _: ("a number", "write it in digits, without quotes"),
+    "tuple_type": _list,
+    "list_type": _list,
     "greater_than": lambda details: (f"more than {_context(details)['gt']}", "raise it"),
-    "int_parsing": lambda _: ("a whole number", "write it in digits"),
-    "int_from_float": lambda _: ("a whole number", "drop the fraction"),
     "dict_type": lambda _: ("a map of keys to values", "indent its keys below it"),
     "model_type": lambda _: ("a map of keys to values", "indent its keys below it"),
-    "model_attributes_type": lambda _: ("a map of keys to values", "indent its keys below it"),
     "literal_error": lambda details: ("one of a fixed set", f"choose {_context(details)['expected']}"),
     "string_pattern_mismatch": lambda details: PATTERNS[_context(details)["pattern"]],
     "string_too_long": lambda details: (f"at most {_context(details)['max_length']} characters", "shorten it"),
     "too_short": lambda details: (f"at least {_context(details)['min_length']}", "add one"),
+    "too_long": lambda details: (f"at most {_context(details)['max_length']}", "leave some out"),
     "greater_than_equal": lambda details: (f"at least {_context(details)['ge']}", "raise it"),
+    "less_than": lambda details: (f"less than {_context(details)['lt']}", "lower it"),
     "less_than_equal": lambda details: (f"at most {_context(details)['le']}", "lower it"),
     "union_tag_invalid": lambda details: ("one of a fixed set", f"choose {_alternatives(details)}"),
 }

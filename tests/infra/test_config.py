@@ -17,6 +17,14 @@ from tests.infra.recording import RECORDS, batch, realtime, stack
 SHA = "sha256:" + "a" * 64
 
 
+ISSUER = {
+    "issuer": "https://login.example.com",
+    "audiences": ["registry"],
+    "subjects": ["*"],
+    "jwksUri": "https://login.example.com/keys",
+}
+
+
 def problems_of(**keys):
     with pytest.raises(ConfigError) as raised:
         stack(**keys)
@@ -62,7 +70,7 @@ def test_an_accepted_configuration_cannot_be_changed():
         ),
         (
             {"platform": {"kind": "local", "gatewayPort": "web"}},
-            'slipway:platform.gatewayPort: "web" → a whole number → write it in digits',
+            'slipway:platform.gatewayPort: "web" → a whole number → write it in digits, without quotes or fraction',
         ),
         (
             {"platform": {"kind": "local", "gatewayPort": 80}},
@@ -127,6 +135,20 @@ def test_an_accepted_configuration_cannot_be_changed():
         (
             {"evidence": {"regressionMargin": {"rocAuc": -0.1}}},
             "slipway:evidence.regressionMargin.rocAuc: -0.1 → at least 0.0 → raise it",
+        ),
+        (
+            {"models": {"fraud": realtime(scaling={"min": True, "max": 2})}},
+            (
+                "slipway:models.fraud.scaling.min: true → a whole number → "
+                "write it in digits, without quotes or fraction"
+            ),
+        ),
+        (
+            {"addons": {"mlflow": {"login": [{**ISSUER, "audiences": [""]}]}}},
+            (
+                'slipway:addons.mlflow.login.0.audiences.0: "" → an audience of tokens, without spaces → '
+                "write the claim `aud` to the letter"
+            ),
         ),
         ({"production": "yes!"}, 'slipway:production: "yes!" → true or false → write it without quotes'),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -39,10 +40,12 @@ def referenced(config: ReferencePlatformConfig, user: str | None = None) -> Plat
 def agreeing(config: ReferencePlatformConfig, facts: dict[str, Any]) -> dict[str, Any]:
     """The facts, where the configuration says the same; ConfigError where it does not."""
     said = {key: getattr(config, key) for key in OFFERS}
+    # The engine has floats only, and a 3.0 is not what can be written.
+    offers = json.loads(json.dumps(facts["offers"]), parse_float=lambda text: int(float(text)))
     problems = [
-        f"{PROJECT}:platform.{key}: {shown(value)} → {config.stack} has {shown(facts['offers'][key])} → write that"
+        f"{PROJECT}:platform.{key}: {shown(value)} → {config.stack} has {shown(offers[key])} → write that"
         for key, value in said.items()
-        if value != facts["offers"][key]
+        if value != offers[key]
     ]
     if problems:
         raise ConfigError(problems)

@@ -198,14 +198,16 @@ def test_a_fact_that_the_other_stack_does_not_export_is_missed_at_once():
 
 def test_a_configuration_that_says_otherwise_than_the_platform_fails_with_what_is_there():
     config = ReferencePlatformConfig.model_validate(
-        {"kind": "reference", "stack": "acme/slipway/prod-platform", "url": "https://a.example.com", "brokers": 3}
+        {"kind": "reference", "stack": "acme/slipway/prod-platform", "url": "https://a.example.com", "brokers": 2}
     )
+    # Pulumi's engine knows no whole numbers.
     there = {"offers": {"url": "https://b.example.com", "brokers": 3.0, "gpus": {}, "internal": True}}
     with pytest.raises(ConfigError) as raised:
         agreeing(config, there)
     assert raised.value.problems == [
         'slipway:platform.url: "https://a.example.com" → acme/slipway/prod-platform has "https://b.example.com" → '
-        "write that"
+        "write that",
+        "slipway:platform.brokers: 2 → acme/slipway/prod-platform has 3 → write that",
     ]
 
 

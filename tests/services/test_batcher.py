@@ -426,13 +426,21 @@ def test_a_model_that_stalls_the_event_loop_goes_to_the_thread_for_a_while():
 
 def test_many_rows_are_cut_to_what_may_run_inline():
     pace = Pace()
-    assert pace.most_inline(256) == 256, "nothing is known"
+    assert pace.most_inline(256, 256) == 256, "nothing is known"
     for size in (1, 64, 256):
         pace.learn(size, size * INLINE_SECONDS / 100)
-    assert pace.most_inline(256) == 64
+    assert pace.most_inline(256, 256) == 64
     slow = Pace()
     slow.learn(1, 5 * INLINE_SECONDS)
-    assert slow.most_inline(256) == 256, "on the thread whole batches are best"
+    assert slow.most_inline(256, 256) == 256, "on the thread whole batches are best"
+
+
+def test_rows_that_cost_much_less_together_are_not_cut():
+    pace = Pace()
+    for size in (1, 64, 256):
+        pace.learn(size, INLINE_SECONDS * (0.5 + size / 200))
+    assert pace.most_inline(256, 256) == 256
+    assert pace.most_inline(256, 65) == 64, "one row more is not worth the thread's turn"
 
 
 async def test_a_model_of_two_lanes_has_two_batches_at_once_and_never_three():

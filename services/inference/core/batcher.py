@@ -390,7 +390,7 @@ class Batcher:
         batch: list[_Piece] = []
         rows = size = 0
         limits = self._limits
-        most = self._pace.most_inline(limits.max_rows) if limits.inline else limits.max_rows
+        most = self._pace.most_inline(limits.max_rows, self._waiting_rows) if limits.inline else limits.max_rows
         for piece in self._in_order():
             if batch:
                 if piece.alone or piece.work.parameters != batch[0].work.parameters:

@@ -7,6 +7,9 @@ import bisect
 INLINE_SECONDS = 0.0015
 """A thread's turn costs some 50 µs, and as long as this the loop can well do without reading from its sockets."""
 
+WORTH_A_TURN = 1.2
+"""How much dearer rows are in the largest batch inline than in one on the thread, for that to be worth its turn."""
+
 WEIGHT = 0.2
 """Of the newest measurement in the running mean: a few batches to follow a change."""
 
@@ -69,15 +72,19 @@ class Pace:
         """Whether a batch of that many rows holds the event loop up for less than another thread would."""
         return bool(self._rows) and self._usual(rows) * self._stall < INLINE_SECONDS
 
-    def most_inline(self, most: int) -> int:
+    def most_inline(self, most: int, waiting: int) -> int:
         """Rows of the largest batch, up to `most` and by halves of it, that may run inline; `most` where none may.
 
-        Many rows that wait are better two short batches inline than one on the thread.
+        Many rows that wait are better two short batches inline than one on the thread, unless that costs much less.
         """
         rows = most
         while rows > 1 and not self.inline(rows):
             rows //= 2
-        return rows if self.inline(rows) else most
+        if not self.inline(rows):
+            return most
+        together = min(most, waiting)
+        dear = rows < together and self._per_row(rows) > WORTH_A_TURN * self._per_row(together)
+        return most if dear else rows
 
     def expected(self, rows: int) -> float | None:
         """Seconds for a batch of that many rows; None before anything is known."""
@@ -86,6 +93,9 @@ class Pace:
     def at_most(self, rows: int) -> float:
         """Seconds that a batch of that many rows will hardly exceed; 0 before anything is known."""
         return self._usual(rows) * (self._load + DEVIATIONS * self._deviation) if self._rows else 0.0
+
+    def _per_row(self, rows: int) -> float:
+        return self._usual(rows) / rows
 
     def _usual(self, rows: int) -> float:
         sizes, seconds = self._rows, self._seconds

@@ -65,6 +65,12 @@ def test_tokens_are_looked_at_on_every_route_of_mlflow_and_on_no_other():
     assert providers == ["origins-0", "origins-1", None], "each issuer, or no token at all"
 
 
+def test_no_route_leads_to_mlflow_before_what_asks_for_tokens_is_there():
+    recorded = declared(ISSUER)
+    guards = {f"{kind} mlflow-login" for kind in ("RequestAuthentication", "AuthorizationPolicy", "EnvoyFilter")}
+    assert guards <= recorded.dependencies["VirtualService mlflow"]
+
+
 def test_without_issuers_nothing_asks_for_a_token():
     recorded = declared()
     assert not recorded.of("RequestAuthentication") | recorded.of("EnvoyFilter")

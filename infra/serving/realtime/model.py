@@ -115,9 +115,7 @@ class RealtimeModel(pulumi.ComponentResource):
             declared.append(declare(spec.name, scaling.autoscaler(spec, made.deployment, made.container), after))
         return declared
 
-    def _workload(
-        self, spec: ReleaseSpec, account: pulumi.Input[str], before: list[pulumi.Resource]
-    ) -> Workload:
+    def _workload(self, spec: ReleaseSpec, account: pulumi.Input[str], before: list[pulumi.Resource]) -> Workload:
         within = f"{manifests.deadline_seconds(spec.settings)}s"
         options = pulumi.ResourceOptions(
             parent=self,

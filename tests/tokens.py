@@ -23,13 +23,14 @@ def _number(value: int) -> str:
     return encoded(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
-def _keys() -> str:
-    numbers = KEY.public_key().public_numbers()
+def keys(private: rsa.RSAPrivateKey) -> str:
+    """What an issuer tells of its key: a JSON Web Key Set."""
+    numbers = private.public_key().public_numbers()
     key = {"kty": "RSA", "kid": "one", "alg": "RS256", "use": "sig", "n": _number(numbers.n), "e": _number(numbers.e)}
     return json.dumps({"keys": [key]})
 
 
-ISSUER = {"issuer": URL, "audiences": [AUDIENCE], "subjects": ["repo:acme/models:*"], "jwks": _keys()}
+ISSUER = {"issuer": URL, "audiences": [AUDIENCE], "subjects": ["repo:acme/models:*"], "jwks": keys(KEY)}
 
 
 def token(key: rsa.RSAPrivateKey = KEY, **claims: object) -> str:

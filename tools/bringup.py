@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from infra import names
 from tools import environment, example, paths
 from tools.cluster import lifecycle, preflight
 from tools.images import build as images
 from tools.images import load
-from tools.recovery import recover
+from tools.recovery import recover, wake
 from tools.toolchain.recipes import Group
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def up(context: str | None, cluster: str, steps: Steps) -> Environment:
             load.into_embedded(lifecycle.load(cluster), references, steps)
 
     bring_in(list(record.values()))
+    wake(found.kubectl(names.PLATFORM_NAMESPACE), steps)
     with ThreadPoolExecutor(max_workers=1) as beside:
         loaded = beside.submit(bring_in, serving)
         if not _has_models(found):

@@ -1,7 +1,8 @@
-"""What a `pulumi` that was killed has left behind, put right before the next one starts.
+"""What commands that were killed have left behind, put right before the next one starts.
 
-An update that is interrupted cleans up after itself; one that is killed leaves its lock, operations whose end nobody
-saw, and where Helm was at work a release that nobody owns.
+Whatever is interrupted cleans up after itself. A `pulumi` that is killed leaves its lock, operations whose end nobody
+saw, and where Helm was at work a release that nobody owns; a restore of the registry leaves MLflow at rest, which is
+nothing that Pulumi would see.
 """
 
 from __future__ import annotations
@@ -12,13 +13,23 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra import names
 from tools.environment import PROJECT_NAME, STACK
 
 if TYPE_CHECKING:
     from tools.environment import Environment
+    from tools.kubectl import Kubectl
     from tools.steps import Steps
 
 RELEASE_TYPE = "kubernetes:helm.sh/v3:Release"
+
+SERVER = f"deployment/{names.MLFLOW}"
+
+RESTORER = f"pod/{names.MLFLOW}-restore"
+"""Has the database's volume while the server rests."""
+
+WITHIN = "--timeout=300s"
+"""For a pod to come or go on two busy cores."""
 
 
 def recover(found: Environment, steps: Steps, stack: str = STACK) -> None:
@@ -43,6 +54,28 @@ def recover(found: Environment, steps: Steps, stack: str = STACK) -> None:
             if operation["resource"]["type"] == RELEASE_TYPE:
                 _forget_release(found, operation)  # 2
         found.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", stack=stack)  # 3
+
+
+def wake(kubectl: Kubectl, steps: Steps) -> None:
+    """Start MLflow where a restore was killed; nothing where it runs, or is not there yet.
+
+    A database is replaced as a whole, so that it starts with the one that was there or with the one that came.
+    """
+    if rests(kubectl):
+        with steps.step("start MLflow, which a restore that was killed left at rest", estimate=20):
+            end_rest(kubectl)
+
+
+def rests(kubectl: Kubectl) -> bool:
+    """Whether MLflow is there, and is to have no pod."""
+    return kubectl.ask("get", SERVER, "--ignore-not-found", "--output=jsonpath={.spec.replicas}") == "0"
+
+
+def end_rest(kubectl: Kubectl) -> None:
+    """The pod that restores goes before the server comes: the database is never two programs'."""
+    kubectl.ask("delete", RESTORER, "--ignore-not-found", "--wait")
+    kubectl.ask("scale", SERVER, "--replicas=1")
+    kubectl.ask("rollout", "status", WITHIN, SERVER)
 
 
 def _is_stale(lock: dict[str, Any]) -> bool:

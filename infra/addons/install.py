@@ -41,6 +41,7 @@ def install(config: StackConfig, platform: PlatformOutputs) -> AddonOutputs:
         images=config.images,
         exposure=platform.exposure,
         backends=platform.namespaces,
+        authorities=[each.authority for each in config.addons.mlflow.login if each.authority is not None],
         closed=closed_paths(config, internal=platform.exposure.internal),
         mtls=config.mtls,
         production=config.production,

@@ -6,6 +6,7 @@ istiod must not configure them (see `ISTIOD_ENV`). Neither the gateway nor a sid
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ class IstioArgs:
     exposure: Exposure
     backends: Namespaces
     """Namespaces that the gateway sends requests to."""
+    authorities: Sequence[str]
+    """Certificates of authorities that vouch for addresses of issuers' keys, beside the public ones."""
     closed: Sequence[str]
     """Paths that the gateway refuses, whatever routes there are."""
     mtls: bool
@@ -160,6 +163,7 @@ def istiod_values(args: IstioArgs) -> Manifest:
         "resources": workloads.resources(cpu="50m", cpu_limit="1", memory="512Mi"),
         "seccompProfile": {"type": "RuntimeDefault"},
         "env": dict(ISTIOD_ENV),
+        **believing(args.authorities),
         "telemetry": {"enabled": False},
         "meshConfig": {
             # Nothing joins the mesh by accident, and routes reach only what is a Service here.
@@ -176,6 +180,16 @@ def istiod_values(args: IstioArgs) -> Manifest:
         # The chart's own default asks for a sysctl that a port above 1024 does not need.
         "gateways": {"securityContext": gateway_pod_security()},
     }
+
+
+def believing(authorities: Sequence[str]) -> Manifest:
+    """Values of the control plane's chart by which it believes authorities of one's own."""
+    if not authorities:
+        return {}
+    believed = "\n".join(authorities)
+    # It reads them when it starts.
+    digest = hashlib.sha256(believed.encode()).hexdigest()
+    return {"jwksResolverExtraRootCA": believed, "podAnnotations": {names.ANNOTATION_CONFIG_DIGEST: digest}}
 
 
 def gateway_values(node_port: int, image: str, *, production: bool) -> Manifest:

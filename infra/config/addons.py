@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from infra.config.aws_names import ZoneId  # noqa: TC001 (pydantic reads it at run time)
-from infra.config.base import Audience, ConfigModel, DomainName, HttpsUrl, HttpUrl, Quantity, Subject, broken_rule
+from infra.config.base import (
+    Audience,
+    Certificates,
+    ConfigModel,
+    DomainName,
+    HttpsUrl,
+    HttpUrl,
+    Quantity,
+    Subject,
+    broken_rule,
+)
 
 
 class IssuerConfig(ConfigModel):
@@ -26,8 +36,18 @@ class IssuerConfig(ConfigModel):
     jwks_uri: HttpsUrl | None = None
     """Where the mesh's control plane fetches the issuer's public keys."""
 
+    authority: Certificates | None = None
+    """Certificate of the authority that vouches for that address, in PEM, where no public one does."""
+
     jwks: str | None = None
     """The issuer's public keys themselves, a JSON Web Key Set, where it has no such address."""
+
+    @field_validator("authority")
+    @classmethod
+    def _of_an_address(cls, authority: str | None, info: ValidationInfo) -> str | None:
+        if authority is not None and info.data.get("jwks_uri") is None:
+            raise broken_rule("an authority vouches for an address", "set jwksUri, or leave authority out")
+        return authority
 
     @field_validator("jwks")
     @classmethod

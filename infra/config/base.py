@@ -54,6 +54,7 @@ _DNS_LABEL = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 _ALPHANUMERIC = r"^[a-z0-9]+$"
 _HEADER = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_CERTIFICATES = r"^(-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+\n-----END CERTIFICATE-----\n*)+$"
 _PUBLIC_KEY = r"^ed25519:[A-Za-z0-9+/]{43}=$"
 
 TOPIC_PATTERN = r"^[A-Za-z0-9._-]+$"
@@ -82,6 +83,7 @@ PATTERNS = {
     ),
     TOPIC_PATTERN: ("a name of Kafka's", "use letters, digits, dots, hyphens and underscores"),
     STACK_PATTERN: ("a stack in full", "write <organization>/<project>/<stack>, as `pulumi stack ls` shows it"),
+    _CERTIFICATES: ("certificates in PEM", "write a block (`|`), each from its BEGIN to its END"),
     _PUBLIC_KEY: ("an Ed25519 public key", "write ed25519:<base64>, as `slipway models signer` prints it"),
 }
 """What each pattern of the configuration means: rule and remedy, for errors."""
@@ -118,6 +120,9 @@ EnvName = Annotated[str, StringConstraints(pattern=_VARIABLE, max_length=128)]
 
 HeaderName = Annotated[str, StringConstraints(pattern=_HEADER, max_length=64)]
 """Name of a request header, in the lower case that the mesh compares."""
+
+Certificates = Annotated[str, StringConstraints(pattern=_CERTIFICATES)]
+"""One or several certificates in PEM, and nothing else."""
 
 PublicKey = Annotated[str, StringConstraints(pattern=_PUBLIC_KEY)]
 """An Ed25519 public key: `ed25519:` and its 32 bytes in base64."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import httpx
 import pytest
 
 from infra import names
-from tests.e2e.callers import Callers
+from tests.e2e.callers import Callers, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -24,6 +28,7 @@ os.remove(os.environ["MLFLOW_BACKEND_STORE_URI"].removeprefix("sqlite:///"))
 """Run in MLflow's pod, with what it may do."""
 
 PLATFORM = ("--namespace", names.PLATFORM_NAMESPACE)
+SERVER_POD = f"--selector={names.LABEL_NAME}={names.MLFLOW}"
 
 
 def registered(site):
@@ -37,7 +42,7 @@ def test_a_registry_that_was_lost_is_brought_back(site, golden, tmp_path):
     rows = [row["features"] for row in golden]
     with Callers(site.endpoint, rows, pause=0.05) as callers:
         site.kubectl(*PLATFORM, "exec", "--stdin", f"deployment/{names.MLFLOW}", "--", "python", "-", stdin=LOSE)
-        site.kubectl(*PLATFORM, "delete", "pod", f"--selector={names.LABEL_NAME}={names.MLFLOW}", "--wait=true")
+        site.kubectl(*PLATFORM, "delete", "pod", SERVER_POD, "--wait=true")
         site.kubectl(*PLATFORM, "rollout", "status", f"deployment/{names.MLFLOW}", "--timeout=120s", timeout=130)
         assert registered(site) == [], "MLflow has started with nothing"
         lost = site.pulumi("preview", check=False)
@@ -66,6 +71,20 @@ def test_a_release_that_is_loaded_from_what_came_back_answers_as_before(site, go
     finally:
         site.stack_file.write_text(original)
     site.pulumi("up", "--yes", "--skip-preview")
+
+
+def test_a_restore_that_is_killed_leaves_a_registry_that_says_so_and_comes_back(site, tmp_path):
+    before, kept = registered(site), str(tmp_path / "kept")
+    site.slipway("registry", "backup", kept)
+    command = [sys.executable, "-m", "tools.cli.main", "registry", "restore", kept]
+    with subprocess.Popen(command, cwd=site.checkout, env=site.variables, start_new_session=True) as restore:
+        # Between the server's pod and the one that restores, where the database is nobody's.
+        until(lambda: site.kubectl(*PLATFORM, "get", "pods", SERVER_POD, "--output=name") == "")
+        os.killpg(restore.pid, signal.SIGKILL)
+    refused = site.slipway("registry", "backup", str(tmp_path / "other"), check=False)
+    assert "MLflow rests → a restore is under way, or was killed" in refused.stderr
+    site.slipway("up")
+    assert registered(site) == before
 
 
 def test_what_was_registered_since_the_backup_is_not_lost_unless_told(site, tmp_path):

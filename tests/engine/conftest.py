@@ -218,10 +218,11 @@ def engine_env(directory: Path, toolchain_bin: Path, attached: str) -> dict[str,
         "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
         "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # What listens needs no plugin; the engine would look for one on the network, and again, at each command.
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "PULUMI_DEBUG_PROVIDERS": attached,
         # gRPC of the language host and the program would otherwise try a machine's proxy for 127.0.0.1.
         "NO_PROXY": "127.0.0.1,localhost",
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 

@@ -75,6 +75,8 @@ class Registered:
 @dataclass
 class Recorded:
     resources: list[Registered] = field(default_factory=list)
+    dependencies: dict[str, set[str]] = field(default_factory=dict)
+    """What each resource waits for, both as `<kind> <name>`."""
     hooks: list[pulumi.ResourceHook] = field(default_factory=list)
     """Hooks that the program gave to the engine. Nothing calls them here."""
     outputs: Any = None
@@ -116,6 +118,25 @@ class EngineLikeMocks(pulumi_mocks.Mocks):
         if args.typ.startswith("aws:"):
             state |= answers.outputs(args.typ, args.name, args.inputs)
         return f"{args.name}-id" if args.custom else None, state
+
+
+class WatchingMonitor(pulumi_mocks.MockMonitor):
+    """Sees of a registration what mocks are not told."""
+
+    def __init__(self, mocks: EngineLikeMocks, recorded: Recorded) -> None:
+        super().__init__(mocks)
+        self._recorded = recorded
+
+    def RegisterResource(self, request):  # noqa: N802 (the SDK's name)
+        response = super().RegisterResource(request)
+        self._recorded.dependencies[_resource(response.urn)] = {_resource(urn) for urn in request.dependencies}
+        return response
+
+
+def _resource(urn: str) -> str:
+    """`urn:…::…:<kind>::<name>` → `<kind> <name>`."""
+    *_, types, name = urn.split("::")
+    return f"{types.rpartition(':')[2]} {name}"
 
 
 def _provider(reference: str | None) -> str:
@@ -171,9 +192,9 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
 def _record(program: Callable[[], Any], stacks: Mapping[str, Any], *, preview: bool) -> Recorded:
     recorded = Recorded()
     asyncio.set_event_loop(asyncio.new_event_loop())
-    pulumi_mocks.set_mocks(
-        EngineLikeMocks(recorded, stacks, preview=preview), project="slipway", stack="local", preview=preview
-    )
+    mocks = EngineLikeMocks(recorded, stacks, preview=preview)
+    monitor = WatchingMonitor(mocks, recorded)
+    pulumi_mocks.set_mocks(mocks, project="slipway", stack="local", preview=preview, monitor=monitor)
 
     @pulumi.runtime.test
     def run() -> pulumi.Output[Any]:

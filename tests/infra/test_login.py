@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from infra import names
+from infra.certificate import issue
 from infra.deploy import deploy
 from infra.errors import ConfigError, RegistryError
 from infra.registry.client import TOKEN, connect
@@ -19,6 +20,7 @@ OTHER = {
     "subjects": ["*"],
     "jwksUri": "https://login.example.com/keys",
 }
+AUTHORITY = issue(["login.example.com"])["ca"]
 OPEN = {"kind": "reference", "stack": "acme/slipway/platform", "url": "https://models.example.com", "internal": False}
 
 
@@ -65,6 +67,22 @@ def test_tokens_are_looked_at_on_every_route_of_mlflow_and_on_no_other():
     assert providers == ["origins-0", "origins-1", None], "each issuer, or no token at all"
 
 
+def test_no_route_leads_to_mlflow_before_what_asks_for_tokens_is_there():
+    recorded = declared(ISSUER)
+    guards = {f"{kind} mlflow-login" for kind in ("RequestAuthentication", "AuthorizationPolicy", "EnvoyFilter")}
+    assert guards <= recorded.dependencies["VirtualService mlflow"]
+
+
+def test_an_authority_of_ones_own_vouches_for_an_issuers_keys_beside_the_public_ones():
+    def values(**login):
+        return declared(ISSUER, OTHER | login).one("Release", "istiod")["values"]
+
+    public, own, another = values(), values(authority=AUTHORITY), values(authority=issue(["other.example.com"])["ca"])
+    assert "jwksResolverExtraRootCA" not in public
+    assert own["jwksResolverExtraRootCA"] == AUTHORITY
+    assert own["podAnnotations"] != another["podAnnotations"], "istiod reads them when it starts"
+
+
 def test_without_issuers_nothing_asks_for_a_token():
     recorded = declared()
     assert not recorded.of("RequestAuthentication") | recorded.of("EnvoyFilter")
@@ -83,6 +101,8 @@ def test_a_registry_that_asks_who_somebody_is_may_be_reached_by_others():
         ({"jwksUri": "https://issuer.example.com/keys"}, "an issuer's keys come from one place → set jwksUri or jwks"),
         ({"jwks": None}, "an issuer's keys come from one place"),
         ({"jwks": None, "jwksUri": "http://issuer.example.com/keys"}, "an https address at its usual port"),
+        ({"authority": AUTHORITY}, "an authority vouches for an address → set jwksUri, or leave authority out"),
+        ({"jwks": None, "jwksUri": OTHER["jwksUri"], "authority": "/etc/ca.pem"}, "certificates in PEM"),
         ({"subjects": []}, r"login\S*subjects"),
         ({"subjects": ["*:acme"]}, "a subject of a token, or how it begins"),
         ({"audiences": []}, r"login\S*audiences"),

@@ -276,7 +276,11 @@ def test_replicas_follow_the_load_at_the_pace_of_the_stack():
     assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "fraud-v1"}
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 20)
     cpu, requests = spec["metrics"]
-    assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
+    assert cpu["containerResource"] == {
+        "name": "cpu",
+        "container": recorded.one("Deployment", "fraud-v1")["spec"]["template"]["spec"]["containers"][0]["name"],
+        "target": {"type": "Utilization", "averageUtilization": 70},
+    }
     assert requests["pods"]["metric"] == {"name": "requests_per_second"}
     assert requests["pods"]["target"] == {"type": "AverageValue", "averageValue": "99500m"}
     up, down = spec["behavior"]["scaleUp"], spec["behavior"]["scaleDown"]
@@ -324,12 +328,13 @@ def test_under_kserve_a_release_is_an_inference_service_behind_the_same_routes(p
 
 
 def test_under_kserve_our_autoscaler_scales_what_kserve_has_made():
-    scaling = {"min": 1, "max": 4, "requestsPerSecond": 10}
+    scaling = {"min": 1, "max": 4, "cpu": 70}
     recorded = deployed(realtime(runtime="kserve", scaling=scaling))
     found = recorded.one("InferenceService", "fraud-v1")
     assert found["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "external"
     spec = recorded.one("HorizontalPodAutoscaler", "fraud-v1")["spec"]
     assert spec["scaleTargetRef"]["name"] == "fraud-v1-predictor"
+    assert spec["metrics"][0]["containerResource"]["container"] == "kserve-container"
 
 
 def test_knative_scales_to_zero_by_itself():

@@ -13,6 +13,8 @@ from infra.addons.mlflow import ARTIFACTS, LABELS
 from infra.platforms.local.object_store import CREDENTIAL_KEYS, PORT, REGION
 from tools.backup.places import S3
 from tools.backup.registry import DatabaseFile
+from tools.recovery import RESTORER, SERVER, WITHIN, end_rest, rests
+from tools.steps import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,17 +22,10 @@ if TYPE_CHECKING:
     from tools.environment import Environment
     from tools.kubectl import Kubectl
 
-SERVER = f"deployment/{names.MLFLOW}"
 SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
-
-RESTORER = f"pod/{names.MLFLOW}-restore"
-"""Has the database's volume while the server rests."""
 
 RESTORE_SECONDS = 3600
 """After which that pod ends by itself, should nobody be left to end it."""
-
-WITHIN = "--timeout=300s"
-"""For a pod to come or go on two busy cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +38,10 @@ class ClusterRegistry:
     @property
     def database(self) -> DatabaseFile:
         """Of the server that runs."""
+        if rests(self.kubectl):
+            raise StepError(
+                "MLflow rests → a restore is under way, or was killed → wait for that one, or start it by `slipway up`"
+            )
         return self._database(SERVER)
 
     @contextlib.contextmanager
@@ -54,20 +53,15 @@ class ClusterRegistry:
         try:
             for pod in kubectl.ask("get", "pods", f"--selector={SELECTOR}", "--output=name").split():
                 kubectl.ask("wait", "--for=delete", WITHIN, pod)
-            self._end_restorer()
+            kubectl.ask("delete", RESTORER, "--ignore-not-found", "--wait")
             kubectl.ask("create", "--filename=-", given=json.dumps(restorer(server)))
             kubectl.ask("wait", "--for=condition=Ready", WITHIN, RESTORER)
             yield self._database(RESTORER)
         finally:
-            self._end_restorer()
-            kubectl.ask("scale", SERVER, "--replicas=1")
-            kubectl.ask("rollout", "status", WITHIN, SERVER)
+            end_rest(kubectl)
 
     def _database(self, where: str) -> DatabaseFile:
         return DatabaseFile(self.kubectl.argv("exec", "--stdin", where, "--", "python"))
-
-    def _end_restorer(self) -> None:
-        self.kubectl.ask("delete", RESTORER, "--ignore-not-found", "--wait")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pulumi
 
@@ -49,6 +49,16 @@ class RealtimeModelArgs:
     """MLflow's address from the machine that runs the program."""
 
 
+class Workload(NamedTuple):
+    """What makes the pods of a release."""
+
+    resource: pulumi.CustomResource
+    deployment: str
+    """Name of their Deployment."""
+    container: str
+    """Name of the service's container."""
+
+
 class RealtimeModel(pulumi.ComponentResource):
     """Releases and their traffic, in an order that never sends a request to what cannot answer.
 
@@ -88,27 +98,24 @@ class RealtimeModel(pulumi.ComponentResource):
             before.append(self._args.addons.gateway.ready)
         if needs.produces and self._args.topics is not None:
             before.append(self._args.topics)
-        workload, deployment = self._workload(spec, name_of(declare(spec.name, account, self._child)), before)
+        made = self._workload(spec, name_of(declare(spec.name, account, self._child)), before)
         # After the workload: the provider waits for a Service's endpoints, and without pods there are none.
-        after = pulumi.ResourceOptions(parent=self, depends_on=[workload])
+        after = pulumi.ResourceOptions(parent=self, depends_on=[made.resource])
         service = declare(spec.name, manifests.service(spec), after)
         budget = workloads.disruption_budget(spec.name, spec.namespace, spec.labels)
         rule = mesh.destination_rule(spec.name, spec.namespace, manifests.host(self._name, release), spec.labels)
         meshed = pulumi.ResourceOptions(parent=self, depends_on=[self._args.addons.gateway.ready])
         declared: list[pulumi.Resource] = [
-            workload,
+            made.resource,
             service,
             declare(spec.name, budget, self._child),
             declare(f"{spec.name}-rule", rule, meshed),
         ]
         if spec.settings.scaling.automatic and not spec.settings.knative:
-            declared.append(declare(spec.name, scaling.autoscaler(spec, deployment), after))
+            declared.append(declare(spec.name, scaling.autoscaler(spec, made.deployment, made.container), after))
         return declared
 
-    def _workload(
-        self, spec: ReleaseSpec, account: pulumi.Input[str], before: list[pulumi.Resource]
-    ) -> tuple[pulumi.CustomResource, str]:
-        """What makes the release's pods, and the name of its Deployment."""
+    def _workload(self, spec: ReleaseSpec, account: pulumi.Input[str], before: list[pulumi.Resource]) -> Workload:
         within = f"{manifests.deadline_seconds(spec.settings)}s"
         options = pulumi.ResourceOptions(
             parent=self,
@@ -119,11 +126,12 @@ class RealtimeModel(pulumi.ComponentResource):
             pod = manifests.pod(spec, account).template()["spec"]
             runtime = name_of(self._serving_runtime(spec, pod))
             service = declare(spec.name, kserve.inference_service(spec, runtime, pod), options)
-            return service, spec.name + kserve.PREDICTOR
+            return Workload(service, spec.name + kserve.PREDICTOR, kserve.CONTAINER)
         if spec.settings.scaling.automatic:
             # Their number is the autoscaler's from then on.
             options.ignore_changes = ["spec.replicas"]
-        return declare(spec.name, manifests.deployment(spec, account), options), spec.name
+        deployment = declare(spec.name, manifests.deployment(spec, account), options)
+        return Workload(deployment, spec.name, manifests.CONTAINER)
 
     def _serving_runtime(self, spec: ReleaseSpec, pod: Manifest) -> pulumi.CustomResource:
         if self._runtime is None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 HTTP = "http"
 """Name of the port, by which probes and Services refer to it."""
 
+CONTAINER = "inference"
+"""Name of the pods' container."""
+
 PORTS = {HTTP: HTTP_PORT, workloads.GRPC: GRPC_PORT}
 """Ports of the pods and of their Service, by name."""
 
@@ -232,7 +235,7 @@ def network_policy(
 def _container(spec: ReleaseSpec) -> Manifest:
     limits = spec.config.resources
     return workloads.container(
-        "inference",
+        CONTAINER,
         spec.image,
         placement.resources(limits),
         {"cache": CACHE, "scratch": workloads.SCRATCH, **spec.granted.mounts},

@@ -14,8 +14,8 @@ REQUESTS_PER_SECOND = "requests_per_second"
 """The Pods metric that the monitoring add-on's adapter makes of the service's request counter."""
 
 
-def autoscaler(spec: ReleaseSpec, deployment: str) -> Manifest:
-    """A HorizontalPodAutoscaler of the release's Deployment."""
+def autoscaler(spec: ReleaseSpec, deployment: str, container: str) -> Manifest:
+    """A HorizontalPodAutoscaler of the release's Deployment, by what its pods' container takes."""
     scaling = spec.settings.scaling
     return {
         "apiVersion": "autoscaling/v2",
@@ -25,17 +25,19 @@ def autoscaler(spec: ReleaseSpec, deployment: str) -> Manifest:
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment},
             "minReplicas": scaling.min,
             "maxReplicas": scaling.max,
-            "metrics": _metrics(scaling),
+            "metrics": _metrics(scaling, container),
             "behavior": {"scaleUp": _pace(scaling.up, "Max"), "scaleDown": _pace(scaling.down, "Max")},
         },
     }
 
 
-def _metrics(scaling: ScalingConfig) -> list[Manifest]:
+def _metrics(scaling: ScalingConfig, container: str) -> list[Manifest]:
     found: list[Manifest] = []
     if scaling.cpu is not None:
         target = {"type": "Utilization", "averageUtilization": scaling.cpu}
-        found.append({"type": "Resource", "resource": {"name": "cpu", "target": target}})
+        # Of the container: the percentage of a whole pod counts what a sidecar asks for.
+        metric = {"name": "cpu", "container": container, "target": target}
+        found.append({"type": "ContainerResource", "containerResource": metric})
     if scaling.requests_per_second is not None:
         # In thousandths, for the API server keeps quantities in its own spelling and another would show as a change.
         target = {"type": "AverageValue", "averageValue": _quantity(scaling.requests_per_second)}

@@ -25,9 +25,9 @@ Output = Annotated[str, typer.Option("-o", "--output", help="table or json.")]
 @app.command()
 def up(
     name: Name = names.DEFAULT_NAME,
-    gateway_port: Annotated[int, typer.Option(help="Port of 127.0.0.1 at which the gateway answers.")] = (
-        names.DEFAULT_GATEWAY_PORT
-    ),
+    gateway_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of 127.0.0.1 at which the gateway answers.")
+    ] = (names.DEFAULT_GATEWAY_PORT),
     gpus: Annotated[
         str | None,
         typer.Option(help="GPUs that the node says it has, to try scheduling: N or N:ACCELERATOR. There are none."),
@@ -85,7 +85,7 @@ def logs(
         str | None, typer.Argument(help="A component of `slipway cluster status`; all without.")
     ] = None,
     name: Name = names.DEFAULT_NAME,
-    lines: Annotated[int, typer.Option("-n", "--lines", help="Lines from the end.")] = 50,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Lines from the end.")] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the log grows.")] = False,
 ) -> None:
     """What a component wrote."""

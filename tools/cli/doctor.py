@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tools import environment, paths, scaffold
+from tools import environment, paths
 from tools.cli.stack import Cluster, Context, Stack
 from tools.cluster import layout as names
 
@@ -21,6 +21,8 @@ def init(
     certificate: Annotated[str | None, typer.Option(help="ARN of its ACM certificate.")] = None,
 ) -> None:
     """Write a commented stack file; nothing that is there is overwritten."""
+    from tools import scaffold  # noqa: PLC0415  # half a second
+
     said = {
         "stack": stack,
         "account": account,

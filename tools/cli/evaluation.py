@@ -30,7 +30,7 @@ def evaluate(  # a command's options
     data: Annotated[Path | None, typer.Option(help="Holdout, CSV or Parquet, instead of the artifact's own.")] = None,
     target: Annotated[str | None, typer.Option(help="Column of it that holds the labels.")] = None,
     task: Annotated[str | None, typer.Option(help="What the model answers, where the artifact does not say.")] = None,
-    p99_ms: Annotated[float | None, typer.Option(help="Bound of p99, instead of the stack's slo.p99Ms.")] = None,
+    p99_ms: Annotated[float | None, typer.Option(min=0, help="Bound of p99, instead of the stack's slo.p99Ms.")] = None,
     rate: Annotated[float, typer.Option(min=1, help="Requests a second at which latency is measured.")] = 50,
     seconds: Annotated[float, typer.Option(min=1, help="For how long it is.")] = 10,
     connections: Annotated[int, typer.Option(min=1, max=256, help="Of the load test.")] = 8,

@@ -14,8 +14,8 @@ from tools.steps import StepError
 
 def ui(
     stack: Stack = environment.STACK,
-    port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 8090,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.")] = 10.0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1.")] = 8090,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 10.0,
     cluster: Cluster = names.DEFAULT_NAME,
     context: Context = None,
 ) -> None:

@@ -79,7 +79,7 @@ class Plan:
 def read(text: str) -> Plan:
     """A preview from its JSON. Raises `StepError` where it is none."""
     try:
-        document = json.loads(text[text.index("{") :])  # the engine may print warnings first
+        document = json.loads(text[max(text.find("{"), 0) :])  # the engine may print warnings first
         # In the order of their names: the engine's own differs from run to run.
         steps = tuple(sorted(map(_step, document.get("steps", [])), key=lambda step: (step.urn, step.op)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,6 +92,8 @@ def read(text: str) -> Plan:
             f"the preview leaves out {counted} resources that stay → what they cost is part of the comment → "
             "`pulumi preview --json --show-sames`"
         )
+    if not steps and not document.get("diagnostics"):
+        raise StepError("not a preview: neither steps nor diagnostics → what `pulumi preview --json` prints → run that")
     stack = next((step.urn.split("::")[0].removeprefix("urn:pulumi:") for step in steps), "")
     told = [
         (str(each.get("severity", "info")), str(each.get("message", "")).strip().removeprefix("error: "))

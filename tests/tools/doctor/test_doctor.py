@@ -68,6 +68,27 @@ def test_what_a_file_needs_and_was_not_said_is_named():
         scaffold.render("azure", {})
 
 
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"account": "12"}, r"slipway:platform\.account"),
+        ({"certificate": "mine"}, r"slipway:platform\.gateway\.certificate"),
+        ({"region": "x: ["}, "no stack file"),
+    ],
+)
+def test_a_value_that_the_program_would_refuse_makes_no_file(said, problem):
+    with pytest.raises(StepError, match=problem):
+        scaffold.render("aws", {**AWS, **said})
+
+
+@pytest.mark.parametrize("stack", ["", "../dev", ".dev", "a b", "x" * 101])
+def test_a_name_that_no_stack_can_have_makes_no_file(stack, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PROJECT", tmp_path)
+    with pytest.raises(StepError, match="a stack's name"):
+        scaffold.write(stack, "mine")
+    assert list(tmp_path.rglob("*")) == []
+
+
 @pytest.fixture
 def build(tmp_path):
     (tmp_path / "images.json").write_text(json.dumps(dict(RECORDS.images)))

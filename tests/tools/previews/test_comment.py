@@ -129,7 +129,8 @@ def test_a_long_list_of_changes_ends_and_says_how_many_there_are():
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("not JSON", "pulumi preview --json"),
+        ("not JSON", "not a preview: Expecting value.* → run that"),
+        ("{}", "not a preview: neither steps nor diagnostics"),
         ('{"steps": [{"op": "same"}]}', "pulumi preview --json"),
         (preview(changeSummary={"same": 3}), "--show-sames"),
     ],

@@ -17,6 +17,7 @@ from services.inference.adapters.batch import job as jobs
 from services.inference.adapters.batch.errors import InvalidInput, Overtaken, StoreUnavailable, TooManyRefused
 from services.inference.adapters.batch.job import BatchJob, Spec
 from services.inference.adapters.batch.progress import Progress
+from services.inference.adapters.batch.ray_engine import score_on_ray
 from services.inference.adapters.batch.stores import LocalStore
 from services.inference.batch_settings import prepare_prefect
 from tests.services.scored_tables import AT, HalfTheAmount, pipeline_of, rows, write
@@ -214,6 +215,16 @@ def test_what_does_not_pass_ends_the_job_and_the_next_one_goes_on_from_there(run
     run(job_of(later))
     assert store.taken - written == 2, "one of three parts was there"
     assert read(spec)["inference_timestamp"].unique().to_pylist() == [AT], "one job, one time, whoever ends it"
+
+
+def test_a_run_that_has_only_to_commit_starts_no_cluster(spec):
+    first = job_of(spec)
+    plan = first.prepare()
+    for part in plan.todo:
+        first.score(plan, part)
+    plan = job_of(spec).prepare()
+    assert plan.done.keys() == {part.number for part in plan.parts}
+    assert list(score_on_ray(plan, pipeline_of, 2, 0, spec.scratch / "ray")) == []
 
 
 def test_two_runs_at_once_make_one_table(run, spec):

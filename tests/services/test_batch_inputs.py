@@ -106,7 +106,7 @@ def test_columns_of_one_name_are_refused(tmp_path):
 def test_a_manifest_of_somebody_elses_is_refused(tmp_path, content):
     write(tmp_path, {"a.parquet": rows(1)})
     (tmp_path / "_manifest.json").write_text(content or " ")
-    with pytest.raises(InvalidInput, match="_manifest.json: not of slipway-batch/1"):
+    with pytest.raises(InvalidInput, match="not of slipway-batch/1 → a file of this name is a table's of ours"):
         listed(str(tmp_path), None)
 
 

@@ -275,6 +275,13 @@ def test_a_page_that_cannot_be_read_is_told_by_file_and_nothing_is_committed(run
     assert not (Path(spec.output) / "_manifest.json").exists()
 
 
+def test_an_output_that_is_a_file_is_refused(run, spec):
+    Path(spec.output).write_text("mine")
+    with pytest.raises(InvalidInput, match="a table is a directory"):
+        run(job_of(spec))
+    assert Path(spec.output).read_text() == "mine"
+
+
 def test_an_output_that_is_not_ours_is_left_alone(run, spec):
     Path(spec.output).mkdir()
     (Path(spec.output) / "_manifest.json").write_text('{"format": "another"}')

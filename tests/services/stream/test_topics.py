@@ -60,11 +60,11 @@ def password(account):
 
 
 class Secured(Cluster):
-    """The admin's clients."""
+    """Clients of one of the platform's users."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, user=kafka.ADMIN):
         super().__init__(broker)
-        self.client = client(broker, kafka.ADMIN)
+        self.client = client(broker, user)
         self.admin = AdminClient(self.client)
 
 
@@ -131,6 +131,7 @@ def test_a_stream_has_the_rights_that_it_needs_and_no_others(secured, tmp_path, 
     assert seen(secured, of_workload("rights")) == set(names)
     assert seen(secured, of_workload("other")) == {"others-in", *names[1:]}, "what two share both may use"
     assert seen(secured, client(secured, kafka.SCALER)) == {"rights-in", "others-in"}, "lags, and nothing else"
+    assert Secured(secured, kafka.SCALER).lag("rights", "rights-in") == 0, "it may look at them"
     consumer = Consumer({**at(secured, of_workload("rights")), "group.id": "other"})
     consumer.subscribe(names[:1])
     assert consumer.poll(10).error().code() == KafkaError.GROUP_AUTHORIZATION_FAILED

@@ -41,6 +41,8 @@ class Needs:
     """Topics by the group whose lag there it looks at."""
     declares: Sequence[str] = ()
     """Topics that it makes and changes."""
+    lets: Mapping[str, Needs] = field(default_factory=dict)
+    """What others need there, by account: with topics come the rights to them, where Kafka itself keeps those."""
     zones: Sequence[str] = ()
     """DNS zones, by the platform's id, whose records it makes and changes."""
     database: bool = False

@@ -13,11 +13,14 @@ from infra.config.models import ModelConfig
 from infra.platforms.provision import provision
 from infra.registry.resolve import Resolved, resolve
 from infra.serving.batch.model import BatchModel, BatchModelArgs
+from infra.serving.realtime import release
 from infra.serving.realtime.model import RealtimeModel, RealtimeModelArgs
+from infra.serving.streaming import worker
 from infra.serving.streaming.model import StreamModel, StreamModelArgs
 from infra.serving.streaming.topics import Topics, TopicsArgs
 
 if TYPE_CHECKING:
+    from infra.access import Needs
     from infra.config.batch import BatchModelConfig
     from infra.config.models import RealtimeModelConfig
     from infra.config.stack import StackConfig
@@ -125,13 +128,18 @@ class Models:
             return None
         args = TopicsArgs(
             topics=self.config.topics,
-            streams={name: model for name, model in self.config.models.items() if model.kind == "stream"},
-            logs=[
-                model.prediction_log.topic
-                for model in self.config.models.values()
-                if model.kind == "realtime" and model.prediction_log is not None and model.prediction_log.topic
-            ],
+            clients=self._clients(),
             image=self.config.images["inference"],
             platform=self.platform,
         )
         return Topics(names.TOPICS, args, self.platform.within)
+
+    def _clients(self) -> dict[str, Needs]:
+        """Who uses topics, by account."""
+        found = {}
+        for name, model in self.config.models.items():
+            if model.kind == "stream":
+                found[names.stream(name)] = worker.needs(name, model)
+            elif model.kind == "realtime" and release.needs(model).produces:
+                found |= {names.workload(name, each): release.needs(model) for each in model.releases}
+        return found

@@ -65,8 +65,6 @@ class Kafka:
     """Of every broker, for network policies."""
     peers: Input[Sequence[dict[str, Any]]]
     """Where they are, as network policies say it: pods, or addresses."""
-    user: str | None
-    """Whom rights are given to in Kafka itself; None where they are the identity's of whoever signs in."""
     scaler: KafkaScaler
 
 

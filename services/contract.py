@@ -121,6 +121,8 @@ class Env(StrEnum):
     """File of librdkafka's properties, `key=value` lines, for what a broker asks of its clients; a mounted secret."""
     KAFKA_IAM_REGION = "SLIPWAY_KAFKA_IAM_REGION"
     """AWS region of an MSK cluster that clients sign in to by IAM, as who the pod is: no file of properties then."""
+    KAFKA_USERS = "SLIPWAY_KAFKA_USERS"
+    """File of the users that Kafka itself keeps, with passwords and rights: what declares topics reads it."""
     STREAM_BROKERS = "SLIPWAY_STREAM_BROKERS"
     """Brokers that a stream worker starts from: `host:port`, separated by commas."""
     STREAM_INPUT = "SLIPWAY_STREAM_INPUT"

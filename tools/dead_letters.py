@@ -14,15 +14,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from services.contract import DeadLetter
+from tools.kafka.reading import CALL_SECONDS, consumer_of, partitions_of
 from tools.steps import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-CALL_SECONDS = 30.0
+    from confluent_kafka import Consumer
+
 LETTERS_AT_ONCE = 500
 """Of a transaction."""
 
@@ -46,22 +48,44 @@ class Replayed:
     sent: Counter[str] = field(default_factory=Counter)
     """By source topic."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """By class of error: not asked for, or without the original bytes."""
+    """By class of error: not asked for, or without the original bytes; or by the topic that is not there any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Says which letters go back."""
+
+    errors: frozenset[str]
+    topics: frozenset[str]
+    """Those that are there."""
+
+    def source(self, letter: Message, found: Replayed) -> str | None:
+        """The topic that a letter goes back to; None where it stays."""
+        headers = dict(_named(letter))
+        error = (headers.get(DeadLetter.ERROR) or b"").decode(errors="replace")
+        source = (headers.get(DeadLetter.TOPIC) or b"").decode(errors="replace")
+        without = letter.value() is None and error != "Tombstone"
+        if not source or (self.errors and error not in self.errors) or without:
+            found.left_out[error or "no dead letter"] += 1
+            return None
+        if source not in self.topics:
+            found.left_out[f"topic {source} is not there for this user"] += 1
+            return None
+        found.sent[source] += 1
+        return source
 
 
 def replay(client: Mapping[str, Any], asked: Replay, say: Callable[[str], None]) -> Replayed:
     """Send them back. Raises `StepError`; what was committed by then is sent, the rest is not."""
-    consumer = Consumer(
-        {**client, "group.id": asked.group, "enable.auto.commit": False, "isolation.level": "read_committed",
-         "auto.offset.reset": "earliest", "enable.partition.eof": True}
-    )  # fmt: skip
+    consumer = consumer_of(client, asked.group, {"auto.offset.reset": "earliest", "enable.partition.eof": True})
     try:
         partitions = _begin(consumer, asked.topic)
+        judge = Judge(errors=asked.errors, topics=frozenset(consumer.list_topics(timeout=CALL_SECONDS).topics))
         if asked.dry_run:
-            return _look(consumer, asked, partitions)
+            return _look(consumer, asked, judge, partitions)
         producer = Producer({**client, "transactional.id": f"{asked.group}-replay"})
         producer.init_transactions(CALL_SECONDS)
-        return _send(consumer, producer, asked, partitions, say)
+        return _send(consumer, producer, asked, judge, partitions, say)
     except KafkaException as error:
         remedy = "check brokers, topic and rights; the same command goes on"
         raise StepError(f"{asked.topic}: {error.args[0]} → it is read and sent back → {remedy}") from error
@@ -71,10 +95,7 @@ def replay(client: Mapping[str, Any], asked: Replay, say: Callable[[str], None])
 
 def _begin(consumer: Consumer, topic: str) -> set[int]:
     """Go to the first letter that was not sent back yet; the result are the topic's partitions."""
-    metadata = consumer.list_topics(topic, CALL_SECONDS).topics[topic]
-    if metadata.error is not None:
-        raise StepError(f"{topic}: {metadata.error} → a topic with dead letters → correct the name")
-    places = [TopicPartition(topic, partition) for partition in metadata.partitions]
+    places = [TopicPartition(topic, partition) for partition in partitions_of(consumer, topic)]
     # Assigned and not subscribed: one replay at a time, the transaction's name sees to that.
     begun = consumer.committed(places, CALL_SECONDS)
     consumer.assign([TopicPartition(topic, each.partition, max(each.offset, 0)) for each in begun])
@@ -102,18 +123,23 @@ def _letters(consumer: Consumer, partitions: set[int]) -> Iterator[list[Message]
             raise StepError("the brokers say nothing → they answer → check --brokers; the same command goes on")
 
 
-def _look(consumer: Consumer, asked: Replay, partitions: set[int]) -> Replayed:
+def _look(consumer: Consumer, asked: Replay, judge: Judge, partitions: set[int]) -> Replayed:
     found = Replayed()
     for letters in _letters(consumer, partitions):
         for letter in letters:
             if asked.limit is not None and found.sent.total() >= asked.limit:
                 return found
-            _judge(letter, asked, found)
+            judge.source(letter, found)
     return found
 
 
 def _send(
-    consumer: Consumer, producer: Producer, asked: Replay, partitions: set[int], say: Callable[[str], None]
+    consumer: Consumer,
+    producer: Producer,
+    asked: Replay,
+    judge: Judge,
+    partitions: set[int],
+    say: Callable[[str], None],
 ) -> Replayed:
     found = Replayed()
     for letters in _letters(consumer, partitions):
@@ -122,7 +148,7 @@ def _send(
         for letter in letters:
             if asked.limit is not None and found.sent.total() >= asked.limit:
                 break
-            source = _judge(letter, asked, found)
+            source = judge.source(letter, found)
             if source is not None:
                 producer.produce(source, letter.value(), letter.key(), headers=_original(letter))
             places[letter.partition() or 0] = (letter.offset() or 0) + 1
@@ -138,26 +164,10 @@ def _send(
     return found
 
 
-def _judge(letter: Message, asked: Replay, found: Replayed) -> str | None:
-    """The topic that a letter goes back to; None where it stays."""
-    headers = _headers(letter)
-    error = headers.get(DeadLetter.ERROR, b"").decode(errors="replace")
-    source = headers.get(DeadLetter.TOPIC, b"").decode(errors="replace")
-    if not source or (asked.errors and error not in asked.errors) or (letter.value() is None and error != "Tombstone"):
-        found.left_out[error or "no dead letter"] += 1
-        return None
-    found.sent[source] += 1
-    return source
-
-
-def _headers(letter: Message) -> dict[str, bytes]:
-    return dict(_named(letter))
-
-
 def _original(letter: Message) -> list[tuple[str, str | bytes | None]]:
     own = set(DeadLetter)
     return [(name, content) for name, content in _named(letter) if name not in own]
 
 
-def _named(letter: Message) -> list[tuple[str, bytes]]:
+def _named(letter: Message) -> list[tuple[str, bytes | None]]:
     return letter.headers() or []  # type: ignore[return-value]  # the stubs know of a form that is never read

@@ -126,7 +126,8 @@ def on_ray(settings: BatchSettings) -> Callable[[Plan], Iterator[PartRecord]]:
 
     if importlib.util.find_spec("ray") is None:
         raise BatchError(f"{Env.BATCH_ENGINE} is ray", "Ray is installed", "install slipway[ray], or use local")
-    load_there = functools.partial(load_in_worker, settings)
+    # By this module's own name: in the processes of Ray `__main__` is another.
+    load_there = functools.partial(importlib.import_module(f"{__package__}.batch").load_in_worker, settings)
     return functools.partial(
         score_on_ray,
         load=load_there,

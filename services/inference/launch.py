@@ -4,7 +4,8 @@
 2. of what an earlier pod of the same Job has left, a run under way is followed, one that has ended makes room
 3. the copy is made, not suspended and owned by the Job, with which it goes
 4. until it has ended, what the job prints is printed here; its exit code is this process's
-5. told to stop, the process takes the RayJob away, and its cluster with it
+5. told to stop, which the Job's deadline does, too, the process takes the RayJob away, and its cluster with it, and
+   says how far that was
 
 It knows Kubernetes and Ray by their HTTP alone, and nothing of the model: it may make RayJobs, which the pods of the
 cluster may not.
@@ -114,7 +115,7 @@ def begin(jobs: RayJobs, settings: LaunchSettings, wait: Callable[[float], None]
 
 def follow(jobs: RayJobs, ray: httpx.Client, name: str, wait: Callable[[float], None]) -> int:
     """Step 4; the result is the job's exit code. `EngineFailed` where the run ended without one."""
-    printed, code = 0, None
+    printed, code = "", None
     while True:
         run = jobs.read(name)
         if run is None:
@@ -124,9 +125,9 @@ def follow(jobs: RayJobs, ray: httpx.Client, name: str, wait: Callable[[float], 
         if told is not None:
             logs, code = told
             # A job that began again on another head tells from its start.
-            sys.stdout.write(logs[printed:] if len(logs) >= printed else logs)
+            sys.stdout.write(logs.removeprefix(printed))
             sys.stdout.flush()
-            printed = len(logs)
+            printed = logs
         if status.get("jobStatus") == "SUCCEEDED" and _state(run) in ENDED:
             return 0
         if _state(run) in ENDED:
@@ -139,6 +140,17 @@ def follow(jobs: RayJobs, ray: httpx.Client, name: str, wait: Callable[[float], 
                 f"`kubectl describe rayjob {name}`; run it again",
             )
         wait(POLL_SECONDS)
+
+
+def stopped(jobs: RayJobs, name: str) -> str:
+    """Step 5; what there is to say."""
+    try:
+        run = jobs.read(name)
+        jobs.delete(name)
+    except httpx.HTTPError as error:
+        return f"RayJob {name}: told to stop, and the API server: {error} → the run goes with its Job → delete that"
+    state = (run and _state(run)) or "not begun"
+    return f"RayJob {name}: told to stop, it was {state} → finished parts are kept → run it again"
 
 
 def _state(run: Mapping[str, Any]) -> str:
@@ -179,8 +191,7 @@ def main() -> int:
         except httpx.HTTPError as error:
             return end(f"API server: {error} → it answers, and allows this → look at both", EngineFailed.exit_code)
         except SystemExit:
-            jobs.delete(settings.job_name)
-            raise
+            return end(stopped(jobs, settings.job_name), STOPPED)
 
 
 def _signed(request: httpx.Request) -> httpx.Request:

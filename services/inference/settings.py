@@ -88,6 +88,12 @@ class KafkaSettings(EnvironmentSettings):
         return {key.strip(): value.strip() for key, _, value in pairs}
 
 
+class TopicsSettings(KafkaSettings):
+    """Of what declares topics."""
+
+    kafka_users: Path | None = Field(None, validation_alias=Env.KAFKA_USERS)
+
+
 class Settings(SourceSettings, KafkaSettings):
     """Validated settings; a missing or wrong one ends the process with its variable's name."""
 

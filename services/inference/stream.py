@@ -30,7 +30,7 @@ from services.inference.adapters.stream.models import FollowedModel
 from services.inference.adapters.stream.output import AtLeastOnce, ExactlyOnce, StreamFailed
 from services.inference.adapters.stream.pace import Pace
 from services.inference.adapters.stream.probes import Probes
-from services.inference.adapters.stream.topics import look
+from services.inference.adapters.stream.topics import keeping, look
 from services.inference.adapters.stream.worker import Source, Worker
 from services.inference.adapters.telemetry.metrics import Metrics
 from services.inference.core.errors import LoadError
@@ -89,7 +89,7 @@ class Stream:
             Source({**client, "group.id": settings.group}, settings.input),
             model,
             _output(settings, client, min(output.max_bytes, dead_letter.max_bytes)),
-            Letters(output, dead_letter, source.partitions),
+            Letters(output, keeping(dead_letter), source.partitions),
             StreamMetrics(self._name, settings.release, self._metrics.registry),
             pace=Pace(
                 most_rows=settings.batch_rows,

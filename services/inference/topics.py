@@ -1,12 +1,13 @@
-"""Makes Kafka's topics and rights what a list says: `python -m services.inference.topics BOOTSTRAP FILE`.
+"""Makes Kafka's topics and users what lists say: `python -m services.inference.topics BOOTSTRAP FILE`.
 
-Every step may run again on what an earlier run left; nothing is ever deleted. How to sign in is said as to the service.
+Every step may run again on what an earlier run left; no topic is ever deleted. How to sign in is said as to the
+service.
 
     1. Topics that are not there are made.
     2. Partitions are added where there are fewer than the list says; where there are more, it ends with an error.
     3. Settings become the list's.
-    4. Where the list names a user, it gets the rights of each stream: read its input and group, write its output and
-       dead letters, use transactions of its name.
+    4. Where `SLIPWAY_KAFKA_USERS` names a file, the users that Kafka keeps are those of the file, with the passwords
+       and the rights there. What others have is taken away.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -29,11 +31,23 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
 )
 
-from services.inference.settings import KafkaSettings
+from services.inference.settings import TopicsSettings
 
 SECONDS = 30.0
+
+SCRAM = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+"""Rounds as Kafka has them at least: they protect words that people think of, and these passwords are none."""
+
+_ANY: Any = None  # which the client's own types do not know
+EVERY_RIGHT = AclBindingFilter(
+    ResourceType.ANY, _ANY, ResourcePatternType.ANY, _ANY, _ANY, AclOperation.ANY, AclPermissionType.ANY
+)
 
 
 def settled(futures: dict[Any, Any]) -> None:
@@ -84,45 +98,52 @@ def declare(admin: AdminClient, topics: dict[str, Any]) -> None:
         settled(admin.incremental_alter_configs(settings, request_timeout=SECONDS))
 
 
-def allow(admin: AdminClient, user: str, streams: dict[str, Any], logs: list[str]) -> None:
-    """Step 4."""
-    rights: list[AclBinding] = []
-
-    def give(kind: ResourceType, name: str, pattern: ResourcePatternType, *operations: AclOperation) -> None:
-        rights.extend(
-            AclBinding(kind, name, pattern, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
-            for operation in operations
+def let(admin: AdminClient, users: dict[str, Any]) -> None:
+    """Step 4. Rights are given before any is taken away: who keeps one never lacks it."""
+    passwords = {user: wanted["password"] for user, wanted in users.items() if wanted["password"] is not None}
+    asked: Any = admin.describe_user_scram_credentials(request_timeout=SECONDS)
+    known = asked.result(SECONDS)
+    alterations = [
+        *(UserScramCredentialUpsertion(user, SCRAM, password.encode()) for user, password in passwords.items()),
+        *(UserScramCredentialDeletion(user, SCRAM.mechanism) for user in known if user not in passwords),
+    ]
+    if alterations:
+        settled(admin.alter_user_scram_credentials(alterations, request_timeout=SECONDS))
+    wanted = {
+        AclBinding(
+            ResourceType[right["kind"]], right["name"], ResourcePatternType[right["pattern"]],
+            f"User:{user}", "*", AclOperation[operation], AclPermissionType.ALLOW,
         )
-
-    exactly, prefixed = ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED
-    for stream in streams.values():
-        group = stream["group"]
-        give(ResourceType.TOPIC, stream["read"], exactly, AclOperation.READ, AclOperation.DESCRIBE)
-        for topic in stream["write"]:
-            give(
-                ResourceType.TOPIC, topic, exactly,
-                AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS,
-            )  # fmt: skip
-        give(ResourceType.TOPIC, stream["read"], exactly, AclOperation.DESCRIBE_CONFIGS)
-        give(ResourceType.GROUP, group, exactly, AclOperation.READ, AclOperation.DESCRIBE)
-        give(ResourceType.TRANSACTIONAL_ID, f"{group}-", prefixed, AclOperation.WRITE, AclOperation.DESCRIBE)
-    for topic in logs:
-        give(ResourceType.TOPIC, topic, exactly, AclOperation.WRITE, AclOperation.DESCRIBE)
-    if rights:
-        settled(admin.create_acls(rights, request_timeout=SECONDS))
+        for user, told in users.items()
+        for right in told["rights"]
+        for operation in right["operations"]
+    }  # fmt: skip
+    there = set(admin.describe_acls(EVERY_RIGHT, request_timeout=SECONDS).result(SECONDS))
+    if wanted - there:
+        settled(admin.create_acls(list(wanted - there), request_timeout=SECONDS))
+    gone = [
+        AclBindingFilter(
+            right.restype, right.name, right.resource_pattern_type,
+            right.principal, right.host, right.operation, right.permission_type,
+        )
+        for right in there - wanted
+    ]  # fmt: skip
+    if gone:
+        settled(admin.delete_acls(gone, request_timeout=SECONDS))
 
 
 def main(bootstrap: str, file: str) -> None:
     """The four steps of the module's docstring."""
-    wanted = json.loads(Path(file).read_text())
-    admin = AdminClient({**KafkaSettings().kafka(), "bootstrap.servers": bootstrap})
+    topics = json.loads(Path(file).read_text())
+    settings = TopicsSettings()
+    admin = AdminClient({**settings.kafka(), "bootstrap.servers": bootstrap})
     try:
-        declare(admin, wanted["topics"])
-        if wanted["user"]:
-            allow(admin, wanted["user"], wanted["streams"], wanted["logs"])
+        declare(admin, topics)
+        if settings.kafka_users is not None:
+            let(admin, json.loads(settings.kafka_users.read_text()))
     except KafkaException as error:
         raise SystemExit(f"{bootstrap}: {error.args[0]}") from error
-    print(f"{len(wanted['topics'])} topics are as declared")
+    print(f"{len(topics)} topics are as declared")
 
 
 if __name__ == "__main__":

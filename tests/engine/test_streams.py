@@ -16,7 +16,7 @@ def test_edits_of_topics_and_models_preview_exactly_their_effect(project, provid
     configure()
     first = project.up()
     assert first, first.output
-    password = provider.objects["Secret kafka-streams"]["stringData"]["password"]
+    password = provider.objects["Secret fraud-kafka"]["stringData"]["password"]
     assert password not in project.exported(), "credentials are encrypted in the stack's state"
     assert project.steps() == {}, "nothing was edited, so a preview shows nothing"
 

@@ -59,8 +59,9 @@ def test_a_log_in_kafka_has_the_clients_properties_and_the_right_to_its_topic():
     (container,) = template["spec"]["containers"]
     assert {"name": "kafka", "mountPath": "/kafka"} in container["volumeMounts"]
     assert template["metadata"]["labels"]["slipway.dev/kafka-client"] == "true"
-    listed = json.loads(recorded.one("ConfigMap", "topics")["data"]["topics.json"])
-    assert listed["logs"] == ["lines"]
+    listed = json.loads(recorded.one("Secret", "kafka-users")["stringData"]["users.json"])
+    [right] = listed["workload-fraud-v1"]["rights"]
+    assert (right["kind"], right["name"], right["operations"][0]) == ("TOPIC", "lines", "WRITE")
 
 
 def test_without_a_log_a_release_has_nothing_of_it():

@@ -77,7 +77,7 @@ def test_the_worker_accepts_the_environment_that_is_rendered_for_it(monkeypatch,
         monkeypatch.delenv(variable, raising=False)
     rendered = {each["name"]: each["value"] for each in container_of(deployed(shadow="models:/fraud/8"))["env"]}
     properties = tmp_path / "client.properties"
-    properties.write_text(deployed().one("Secret", "kafka-streams")["stringData"]["client.properties"])
+    properties.write_text(deployed().one("Secret", "fraud-kafka")["stringData"]["client.properties"])
     for name, value in rendered.items():
         monkeypatch.setenv(name, str(properties) if name == Env.KAFKA_PROPERTIES else value)
     settings = StreamSettings()
@@ -120,27 +120,71 @@ def test_only_clients_reach_the_broker():
 def test_the_broker_knows_its_users_and_lets_nobody_else_in():
     properties = deployed().one("Secret", "kafka-server")["stringData"]["server.properties"]
     assert f'user_admin="{GENERATED}"' in properties
-    assert f'user_streams="{GENERATED}"' in properties
+    assert f'user_keda="{GENERATED}"' in properties
     assert "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer" in properties
     listeners = re.search(r"^listeners=(.*)$", properties, re.MULTILINE)[1].split(",")
     assert [each for each in listeners if "127.0.0.1" not in each] == ["CLIENTS://:9092"], "the rest is the node's own"
     assert "CLIENTS:SASL_PLAINTEXT" in properties
 
 
-def test_topics_and_rights_are_what_the_stack_says():
+def test_topics_are_what_the_stack_says():
     listed = json.loads(deployed().one("ConfigMap", "topics")["data"]["topics.json"])
     week = {"retention.ms": str(168 * 3_600_000)}
-    assert listed["topics"]["cards"] == {"partitions": 6, "replication": 1, "config": week}
-    assert listed["streams"] == {"fraud": {"read": "cards", "write": ["scores", "cards-dead"], "group": "fraud"}}
+    assert listed["cards"] == {"partitions": 6, "replication": 1, "config": week}
 
 
-def test_another_list_is_another_job():
-    def digest(**keys):
-        template = deployed(**keys).one("Job", "topics")["spec"]["template"]
-        return template["metadata"]["annotations"]["slipway.dev/config-digest"]
+def users_of(recorded):
+    """Users by name, as the Job is told, with rights as (kind, name, operation)."""
+    listed = json.loads(recorded.one("Secret", "kafka-users")["stringData"]["users.json"])
+    return {
+        user: {(each["kind"], each["name"], operation) for each in told["rights"] for operation in each["operations"]}
+        for user, told in listed.items()
+    }
 
-    more = {**TOPICS, "cards": {"partitions": 8}}
-    assert digest() == digest() != digest(topics=more)
+
+def test_each_stream_is_a_user_of_its_own_with_the_rights_that_it_needs():
+    models = {"fraud": stream(), "audit": stream(input="scores", output="audited", group="auditors")}
+    topics = {**TOPICS, "audited": {"partitions": 1}}
+    found = stack(platform=KAFKA, topics=topics, models=models)
+    recorded = record(lambda: deploy(found, resolve_without_registry), preview=False)
+    users = users_of(recorded)
+    assert set(users) == {"keda", "workload-fraud", "workload-audit"}
+    reads = {(kind, name) for kind, name, operation in users["workload-audit"] if operation == "READ"}
+    writes = {(kind, name) for kind, name, operation in users["workload-audit"] if operation == "WRITE"}
+    assert reads == {("TOPIC", "scores"), ("GROUP", "auditors")}
+    assert writes == {("TOPIC", "audited"), ("TOPIC", "cards-dead"), ("TRANSACTIONAL_ID", "auditors-")}
+    assert {operation for _, _, operation in users["keda"]} == {"DESCRIBE"}
+    secrets = {
+        name: recorded.one("Deployment", name)["spec"]["template"]["spec"]["volumes"] for name in ("fraud", "audit")
+    }
+    for name, volumes in secrets.items():
+        assert {"name": "kafka", "secret": {"secretName": f"{name}-kafka"}} in volumes
+        assert (
+            f"sasl.username=workload-{name}\n"
+            in recorded.one("Secret", f"{name}-kafka")["stringData"]["client.properties"]
+        )
+
+
+def test_no_stream_is_a_user_of_the_platforms():
+    models = {name: stream() for name in ("admin", "keda")}
+    found = stack(platform=KAFKA, topics=TOPICS, models=models)
+    recorded = record(lambda: deploy(found, resolve_without_registry), preview=False)
+    properties = recorded.one("Secret", "kafka-server")["stringData"]["server.properties"]
+    [supers] = re.findall(r"^super.users=(.*)$", properties, re.MULTILINE)
+    assert "User:admin" in supers.split(";")
+    assert set(users_of(recorded)) == {"keda", "workload-admin", "workload-keda"}
+    assert recorded.one("Secret", "kafka-admin")["metadata"]["name"] == "kafka-admin"
+    assert recorded.one("Secret", "admin-kafka")["metadata"]["name"] == "admin-kafka"
+
+
+def test_other_topics_or_other_rights_are_another_job():
+    def job(**keys):
+        return deployed(**keys).one("Job", "topics")
+
+    assert job() == job(), "nothing changes where nothing is edited"
+    assert job(topics={**TOPICS, "cards": {"partitions": 8}}) != job()
+    assert job(group="others") != job()
+    assert job(batchRows=64) == job()
 
 
 def test_workers_scale_by_the_lag_of_their_group_as_far_as_there_are_partitions():

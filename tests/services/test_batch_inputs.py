@@ -1,10 +1,12 @@
 """What an address names, and how it is cut into parts."""
 
+import json
+
 import pyarrow as pa
 import pytest
 
 from services.inference.adapters.batch.columns import check_schema
-from services.inference.adapters.batch.errors import InvalidInput
+from services.inference.adapters.batch.errors import InvalidInput, Overtaken
 from services.inference.adapters.batch.inputs import listed, parts_of, survey
 from tests.services.scored_tables import SCHEMA, rows, write
 
@@ -19,6 +21,8 @@ def tables(tmp_path):
         "t/date=2026-11-26/site=a/one.parquet": rows(250, 150),
         "t/_aside/three.parquet": rows(5),
         "t/.hidden.parquet": rows(5),
+        "folder.parquet/part-0.parquet": rows(1),
+        "folder.parquet/part-1.parquet": rows(1),
     }
     directory = write(tmp_path, {name: table.drop(["site"]) for name, table in files.items()})
     (directory / "t" / "_SUCCESS").touch()
@@ -36,6 +40,8 @@ def tables(tmp_path):
         ("t/*/site=a/*.parquet", ["date=2026-11-25/site=a/one.parquet", "date=2026-11-26/site=a/one.parquet"]),
         ("t/date=2026-11-*/site=b", ["date=2026-11-25/site=b/two.parquet"]),
         ("t/**/two.parquet", ["date=2026-11-25/site=b/two.parquet"]),
+        ("folder.parquet", ["part-0.parquet", "part-1.parquet"]),
+        ("*.parquet", ["folder.parquet/part-0.parquet", "folder.parquet/part-1.parquet"]),
     ],
 )  # fmt: skip
 def test_an_address_is_a_directory_a_file_or_a_glob(tables, address, expected):
@@ -76,6 +82,40 @@ def test_files_that_differ_are_refused_by_name(tmp_path, other, told):
     write(tmp_path, {"a.parquet": rows(1), "b.parquet": other})
     with pytest.raises(InvalidInput, match=rf"b\.parquet: {told} → all files have the columns of a\.parquet"):
         survey(str(tmp_path), None)
+
+
+def test_escaped_folders_are_read_as_they_were_meant(tmp_path):
+    write(
+        tmp_path, {"city=New%20York/a.parquet": rows(1), "city=a%2Fb/a.parquet": rows(1), "city=5%/a.parquet": rows(1)}
+    )
+    found, _ = survey(str(tmp_path), None)
+    assert {file.partitions[0][1] for file in found.files} == {"New York", "a/b", "5%"}
+
+
+def test_columns_of_one_name_are_refused(tmp_path):
+    table = rows(1)
+    write(tmp_path, {"a.parquet": pa.table([*table.columns, table["id"]], names=[*table.column_names, "id"])})
+    with pytest.raises(InvalidInput, match=r"a\.parquet: two columns 'id' → columns are told apart by name"):
+        survey(str(tmp_path), None)
+    write(tmp_path / "x=1" / "x=2", {"a.parquet": rows(1)})
+    with pytest.raises(InvalidInput, match="two folders 'x'"):
+        survey(str(tmp_path / "**" / "x=2"), None)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "no json", '{"parts": []}'])
+def test_a_manifest_of_somebody_elses_is_refused(tmp_path, content):
+    write(tmp_path, {"a.parquet": rows(1)})
+    (tmp_path / "_manifest.json").write_text(content or " ")
+    with pytest.raises(InvalidInput, match="not of slipway-batch/1 → a file of this name is a table's of ours"):
+        listed(str(tmp_path), None)
+
+
+def test_a_table_without_one_of_its_parts_is_not_scored_in_part(tmp_path):
+    write(tmp_path, {"_parts/a.parquet": rows(1)})
+    parts = [{"key": f"_parts/{name}.parquet"} for name in ("a", "b")]
+    (tmp_path / "_manifest.json").write_text(json.dumps({"format": "slipway-batch/1", "parts": parts}))
+    with pytest.raises(Overtaken, match=r"part _parts/b\.parquet is gone"):
+        listed(str(tmp_path), None)
 
 
 def test_folders_that_differ_are_refused(tmp_path):

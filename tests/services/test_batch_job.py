@@ -17,6 +17,7 @@ from services.inference.adapters.batch import job as jobs
 from services.inference.adapters.batch.errors import InvalidInput, Overtaken, StoreUnavailable, TooManyRefused
 from services.inference.adapters.batch.job import BatchJob, Spec
 from services.inference.adapters.batch.progress import Progress
+from services.inference.adapters.batch.ray_engine import score_on_ray
 from services.inference.adapters.batch.stores import LocalStore
 from services.inference.batch_settings import prepare_prefect
 from tests.services.scored_tables import AT, HalfTheAmount, pipeline_of, rows, write
@@ -156,6 +157,17 @@ def test_rows_that_cannot_be_scored_go_to_the_quarantine_with_their_reasons(run,
     assert read(spec).filter(pc.equal(read(spec)["id"], 6))["site"].to_pylist() == [None]
 
 
+def test_a_column_of_a_name_of_the_quarantines_keeps_its_values_there(run, spec):
+    bad = rows(
+        350, amount=pa.array([float("nan")] * 350), message=pa.array([f"from {number}" for number in range(350)])
+    )
+    write(Path(spec.input), {"a.parquet": bad, "b.parquet": bad})
+    run(job_of(replace(spec, quarantine_share=1.0)))
+    found = read(spec, "quarantine")
+    assert found["message"][0].as_py().startswith("feature 'amount' is nan")
+    assert found["row_message"][1].as_py() == "from 1"
+
+
 def test_beyond_the_threshold_nothing_is_committed_and_nothing_stays(run, spec):
     run(job_of(spec))
     committed = objects(spec)
@@ -216,6 +228,16 @@ def test_what_does_not_pass_ends_the_job_and_the_next_one_goes_on_from_there(run
     assert read(spec)["inference_timestamp"].unique().to_pylist() == [AT], "one job, one time, whoever ends it"
 
 
+def test_a_run_that_has_only_to_commit_starts_no_cluster(spec):
+    first = job_of(spec)
+    plan = first.prepare()
+    for part in plan.todo:
+        first.score(plan, part)
+    plan = job_of(spec).prepare()
+    assert plan.done.keys() == {part.number for part in plan.parts}
+    assert list(score_on_ray(plan, pipeline_of, 2, 0, spec.scratch / "ray")) == []
+
+
 def test_two_runs_at_once_make_one_table(run, spec):
     found = []
 
@@ -262,6 +284,13 @@ def test_a_page_that_cannot_be_read_is_told_by_file_and_nothing_is_committed(run
     with pytest.raises(InvalidInput, match=r"b\.parquet: .* → it is a whole parquet file"):
         run(job_of(spec))
     assert not (Path(spec.output) / "_manifest.json").exists()
+
+
+def test_an_output_that_is_a_file_is_refused(run, spec):
+    Path(spec.output).write_text("mine")
+    with pytest.raises(InvalidInput, match="a table is a directory"):
+        run(job_of(spec))
+    assert Path(spec.output).read_text() == "mine"
 
 
 def test_an_output_that_is_not_ours_is_left_alone(run, spec):

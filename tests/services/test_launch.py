@@ -161,6 +161,39 @@ def test_a_run_that_ended_without_an_exit_code_may_be_tried_again(ended):
     assert raised.value.exit_code == 9
 
 
+def stopped(kubernetes):
+    with httpx.Client(transport=kubernetes, base_url="https://kubernetes") as client:
+        return launch.stopped(launch.RayJobs(client, "models"), RUN)
+
+
+def test_a_launcher_that_is_told_to_stop_takes_its_run_with_it_and_says_how_far_that_was():
+    kubernetes = Kubernetes(**{RUN: {"status": status("Initializing")}})
+    assert stopped(kubernetes).startswith(f"RayJob {RUN}: told to stop, it was Initializing → finished parts are kept")
+    assert RUN not in kubernetes.found
+    assert "it was not begun" in stopped(Kubernetes())
+
+
+def test_a_launcher_that_is_told_to_stop_says_that_the_api_server_does_not_answer():
+    class Silent(httpx.BaseTransport):
+        def handle_request(self, request):
+            raise httpx.ConnectError("no route")
+
+    assert "told to stop, and the API server: no route" in stopped(Silent())
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["another head comes", "none comes"])
+def test_a_head_that_is_lost_is_followed_until_the_rayjob_has_ended(again, capsys):
+    running, lost = (status("Running", "RUNNING"), "one\n", None), (status("Running", "RUNNING"), None, None)
+    if again:
+        restarted = (status("Running", "RUNNING"), "resumed\n", None)
+        assert followed(running, lost, lost, restarted, (status("Complete", "SUCCEEDED"), "resumed\n", 0)) == 0
+        assert capsys.readouterr().out == "one\nresumed\n"
+    else:
+        ended = status("Failed", "", reason="DeadlineExceeded", message="longer than its deadline")
+        with pytest.raises(EngineFailed, match="DeadlineExceeded: longer than its deadline"):
+            followed(running, lost, lost, (ended, None, None))
+
+
 def test_a_rayjob_that_somebody_took_away_is_a_failure():
     with (
         httpx.Client(transport=Kubernetes(), base_url="https://kubernetes") as client,

@@ -5,11 +5,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from services.contract import DeadLetter
+from services.inference.adapters.stream import output
 from services.inference.adapters.stream.letters import Letters, Topic
+from services.inference.adapters.stream.output import OTHER_TOPICS, AtLeastOnce, Record, StreamFailed
 from services.inference.adapters.stream.pace import FIRST_ROWS, Pace
 from services.inference.adapters.stream.scoring import Refusal, Scorer
+from services.inference.adapters.stream.topics import keeping
 from services.inference.core.schema import Feature, ModelInfo, ModelMetadata, Schema
 
 SCHEMA = Schema(features=(Feature(name="x"),))
@@ -142,6 +146,35 @@ def test_what_is_too_large_goes_to_the_dead_letters_and_without_its_bytes_where_
     record, _ = letters(output_bytes=500, dead_bytes=900).record(message(b"v" * 800), b"a" * 1000, "7")
     assert record.value is None
     assert b"left out" in dict(record.headers)[DeadLetter.MESSAGE]
+
+
+def test_a_compacted_topic_gets_no_answer_without_a_key_which_it_would_refuse_for_ever():
+    compacted = Letters(Topic("out", 4, 1000, compacted=True), Topic("dead", 1, 1000), 4)
+    record, error = compacted.record(message(b"{}", key=None), b"answer", "7")
+    assert (record.topic, error, record.value) == ("dead", "KeyMissing", b"{}")
+    record, error = compacted.record(message(b"{}"), b"answer", "7")
+    assert (record.topic, error) == ("out", "")
+    record, error = letters().record(message(b"{}", key=None), b"answer", "7")
+    assert (record.topic, error) == ("out", "")
+
+
+def test_dead_letters_are_not_compacted_away():
+    assert keeping(Topic("dead", 1, 1000)).name == "dead"
+    with pytest.raises(StreamFailed, match="'dead': compacted → each letter of a key would take the place"):
+        keeping(Topic("dead", 1, 1000, compacted=True))
+
+
+@pytest.mark.parametrize("code", OTHER_TOPICS)
+def test_topics_that_changed_under_way_are_looked_at_by_a_new_worker_and_not_tried_twenty_times(monkeypatch, code):
+    class Changed:
+        poll = None
+
+        def produce(self, *_, **__):
+            raise KafkaException(KafkaError(code))
+
+    monkeypatch.setattr(output, "Producer", lambda _: Changed())
+    with pytest.raises(StreamFailed, match=r"topic out: .* → a new one looks again"):
+        AtLeastOnce({}, 1000).send([Record("out", b"v", None, None, 7)])
 
 
 def test_a_letter_that_dies_again_says_where_it_died_last():

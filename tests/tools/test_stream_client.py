@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tools.cli.stream import client
+from tools.kafka.reading import consumer_of
 from tools.steps import StepError
 
 
@@ -22,3 +23,8 @@ def test_a_region_means_iam():
 def test_both_are_one_too_many(tmp_path):
     with pytest.raises(StepError, match="--properties and --iam-region: both given"):
         client("b:9098", tmp_path, "eu-central-1")
+
+
+def test_a_property_that_there_is_not_is_named():
+    with pytest.raises(StepError, match=r'No such configuration property: "no.such" → librdkafka takes them'):
+        consumer_of({"bootstrap.servers": "b:9092", "no.such": "1"}, "g")

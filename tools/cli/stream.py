@@ -80,15 +80,15 @@ def lag(
     iam_region: IamRegion = None,
 ) -> None:
     """Messages of each partition that no commit has covered yet."""
-    from confluent_kafka import Consumer, KafkaException, TopicPartition  # noqa: PLC0415
+    from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
 
-    consumer = Consumer(
-        {**client(brokers, properties, iam_region), "group.id": group, "isolation.level": "read_committed"}
-    )
+    from tools.kafka.reading import consumer_of, partitions_of  # noqa: PLC0415
+
+    consumer = consumer_of(client(brokers, properties, iam_region), group)
     try:
-        partitions = sorted(consumer.list_topics(topic, 10).topics[topic].partitions)
+        places = [TopicPartition(topic, each) for each in partitions_of(consumer, topic)]
         total = 0
-        for place in consumer.committed([TopicPartition(topic, each) for each in partitions], 10):
+        for place in consumer.committed(places, 10):
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), 10, cached=False)
             behind = high - max(place.offset, low)
             total += behind

@@ -143,7 +143,6 @@ def _kafka(facts: Facts) -> Kafka:
         bootstrap=facts.kafka.apply(lambda it: str((it or {})["bootstrap"])),
         port=IAM_PORT,
         peers=blocks(facts.data_cidrs),
-        user=None,
         scaler=KafkaScaler(
             settings={
                 "tls": "enable",

@@ -1,11 +1,13 @@
 """Kafka on the local platform: one KRaft node over a volume, clients by SASL, rights by ACLs.
 
-PLAIN and not SCRAM: users are lines of the broker's own mounted Secret, there before it starts, and no password is an
-argument of a program. The network between is the cluster's, closed by policies to all but clients.
+The platform's own users are lines of the broker's mounted Secret, there before it starts (PLAIN). Those of workloads
+come and go while it runs, and it keeps them itself (`kafka_users`). The network between is the cluster's, closed by
+policies to all but clients.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,14 +30,18 @@ PORT, INTERNAL_PORT, CONTROLLER_PORT = 9092, 9094, 9093
 CLUSTER_ID = "c2xpcHdheS1sb2NhbC1rYQ"
 """Sixteen bytes in base64, as Kafka wants them; there is one broker, and nobody to confuse it with."""
 
-ADMIN, CLIENT = "admin", "streams"
-"""Users: one that declares topics, one for the workers."""
+ADMIN, SCALER = "admin", "keda"
+"""The platform's users: one that declares topics and users, one that looks at lags."""
 
 SECRET_BYTES = 24
 START_SECONDS = 120
 LABELS = {names.LABEL_NAME: names.KAFKA}
 CLIENT_LABELS = {names.LABEL_KAFKA_CLIENT: "true"}
-SECURITY_PROTOCOL, MECHANISM = "SASL_PLAINTEXT", "PLAIN"
+PROPERTIES = "client.properties"
+"""Of librdkafka: key of a Secret, name of the file that it is mounted as."""
+SECURITY_PROTOCOL = "SASL_PLAINTEXT"
+OWN_MECHANISM, MECHANISM = "PLAIN", "SCRAM-SHA-512"
+"""Of the platform's users, and of the workloads'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +57,13 @@ class KafkaBroker(pulumi.ComponentResource):
     """The broker, its users and who may reach it."""
 
     kafka: Kafka
-    credentials: Mapping[str, pulumi.Output[str]]
-    """Secrets by user, in the models' namespace, with `client.properties` of librdkafka."""
+    admin: pulumi.Output[str]
+    """Secret in the models' namespace, where topics are declared, with `client.properties` of librdkafka."""
 
     def __init__(self, name: str, args: KafkaBrokerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:platforms:KafkaBroker", name, {}, opts)
         self._child = pulumi.ResourceOptions(parent=self)
-        self._namespaces = args.namespaces
-        passwords = {user: RandomSecret(f"{name}-{user}", SECRET_BYTES, self._child).result for user in (ADMIN, CLIENT)}
+        passwords = {user: RandomSecret(f"{name}-{user}", SECRET_BYTES, self._child).result for user in (ADMIN, SCALER)}
         namespace = args.namespaces.platform
         bootstrap = f"{names.service_host(names.KAFKA, names.PLATFORM_NAMESPACE)}:{PORT}"
         properties = pulumi.Output.all(**passwords).apply(lambda known: server_properties(known, bootstrap))
@@ -77,28 +82,32 @@ class KafkaBroker(pulumi.ComponentResource):
             bootstrap=name_of(broker).apply(lambda _: bootstrap),
             port=PORT,
             peers=[network.namespace_peer(args.namespaces.platform, LABELS)],
-            user=CLIENT,
-            scaler=KafkaScaler(secret={"sasl": "plaintext", "username": CLIENT, "password": passwords[CLIENT]}),
+            scaler=KafkaScaler(secret={"sasl": "plaintext", "username": SCALER, "password": passwords[SCALER]}),
         )
-        self.credentials = {user: self._credentials(name, user, passwords[user]) for user in (CLIENT, ADMIN)}
+        credentials = credentials_manifest(
+            f"{name}-{ADMIN}", args.namespaces.models, ADMIN, passwords[ADMIN], OWN_MECHANISM
+        )
+        self.admin = name_of(declare(f"{name}-{ADMIN}", credentials, self._child))
         self.register_outputs({"bootstrap": self.kafka.bootstrap})
 
-    def _credentials(self, name: str, user: str, password: pulumi.Output[str]) -> pulumi.Output[str]:
-        """A Secret in the models' namespace, where topics are declared and workers run."""
-        values: dict[str, pulumi.Input[str]] = {
-            "client.properties": password.apply(lambda known: client_properties(user, known)),
-            "username": user,
-            "password": password,
-        }
-        manifest = workloads.secret(f"{name}-{user}", self._namespaces.models, values)
-        return name_of(declare(f"{name}-{user}", manifest, self._child))
+
+def credentials_manifest(
+    name: str, namespace: pulumi.Input[str], user: str, password: pulumi.Output[str], mechanism: str = MECHANISM
+) -> Manifest:
+    """The Secret of a user's clients."""
+    values: dict[str, pulumi.Input[str]] = {
+        PROPERTIES: password.apply(lambda known: client_properties(user, known, mechanism)),
+        "username": user,
+        "password": password,
+    }
+    return workloads.secret(name, namespace, values)
 
 
-def client_properties(user: str, password: str) -> str:
+def client_properties(user: str, password: str, mechanism: str = MECHANISM) -> str:
     """What a client of librdkafka is told, as a file."""
     lines = {
         "security.protocol": SECURITY_PROTOCOL,
-        "sasl.mechanism": MECHANISM,
+        "sasl.mechanism": mechanism,
         "sasl.username": user,
         "sasl.password": password,
     }
@@ -119,9 +128,12 @@ def server_properties(passwords: Mapping[str, str], bootstrap: str) -> str:
         "inter.broker.listener.name": "INTERNAL",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": "/data",
-        "listener.name.clients.sasl.enabled.mechanisms": MECHANISM,
+        "listener.name.clients.sasl.enabled.mechanisms": f"{OWN_MECHANISM},{MECHANISM}",
         "listener.name.clients.plain.sasl.jaas.config": (
             f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
+        ),
+        f"listener.name.clients.{MECHANISM.lower()}.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         ),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         # Only the node itself is anonymous: its two other listeners are on its loopback.
@@ -138,7 +150,8 @@ def server_properties(passwords: Mapping[str, str], bootstrap: str) -> str:
 
 
 def broker_manifest(args: KafkaBrokerArgs, config: pulumi.Input[str], service: pulumi.Input[str]) -> Manifest:
-    """The StatefulSet of one broker and its volume."""
+    """The StatefulSet of one broker and its volume. Another configuration is another pod; passwords never change."""
+    digest = hashlib.sha256(server_properties({}, "").encode()).hexdigest()
     check = {"tcpSocket": {"port": "kafka"}, "timeoutSeconds": 2}
     container = workloads.container(
         "kafka",
@@ -161,6 +174,7 @@ def broker_manifest(args: KafkaBrokerArgs, config: pulumi.Input[str], service: p
         labels=LABELS,
         containers=[container],
         volumes={"config": {"secret": {"secretName": config}}, "scratch": {"emptyDir": {"sizeLimit": "256Mi"}}},
+        annotations={names.ANNOTATION_CONFIG_DIGEST: digest},
         grace_seconds=60,
     )
     claim = {

@@ -58,7 +58,7 @@ class LocalPlatform(pulumi.ComponentResource):
             predictions_bucket=store.predictions_bucket,
             mlflow_database=self._mlflow_database(namespaces, args.mlflow_database_size),
             exposure=Exposure(node_port=args.config.gateway_port, url=args.config.url, internal=args.config.internal),
-            access=LocalAccess(s3=store.credentials, kafka={} if broker is None else broker.credentials),
+            access=LocalAccess(s3=store.credentials, kafka_admin=None if broker is None else broker.admin),
             kafka=None if broker is None else broker.kafka,
         )
         self.register_outputs({"url": self.outputs.exposure.url})

@@ -1,4 +1,4 @@
-"""The topics of a stack and who may use them, declared by a Job that may run again at any time."""
+"""The topics of a stack, declared by a Job that may run again at any time, and with them who may use them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from infra.k8s.manifest import Manifest, declare, name_of
 from services.contract import TOPICS_MODULE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from infra.access import Granted
-    from infra.config.streaming import StreamModelConfig, TopicConfig
+    from infra.config.streaming import TopicConfig
     from infra.outputs import PlatformOutputs
 
 LIST = "topics.json"
@@ -36,10 +36,8 @@ class TopicsArgs:
     """What topics are declared from."""
 
     topics: Mapping[str, TopicConfig]
-    streams: Mapping[str, StreamModelConfig]
-    """Whose rights are given."""
-    logs: Sequence[str]
-    """Topics that predictions of realtime models are written to."""
+    clients: Mapping[str, Needs]
+    """What those who use them need, by account."""
     image: str
     """The service's, which knows Kafka."""
     platform: PlatformOutputs
@@ -94,10 +92,11 @@ class Topics(pulumi.ComponentResource):
         if kafka is None:
             raise AssertionError("topics without Kafka are refused with the configuration")
         counted = Partitions(name, {topic: config.partitions for topic, config in args.topics.items()}, child)
-        files = {LIST: topic_list(args, kafka.user)}
+        files = {LIST: topic_list(args.topics)}
         mounted = declare(name, workloads.config_map(names.TOPICS, namespace, LABELS, files), child)
         account = declare(name, workloads.service_account(names.TOPICS, namespace, LABELS), child)
-        granted = args.platform.access.grant(names.TOPICS, namespace, Needs(declares=list(args.topics)), child)
+        needs = Needs(declares=list(args.topics), lets=args.clients)
+        granted = args.platform.access.grant(names.TOPICS, namespace, needs, child)
         spec = JobSpec(
             image=args.image,
             namespace=namespace,
@@ -113,21 +112,16 @@ class Topics(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def topic_list(args: TopicsArgs, user: str | None) -> str:
-    """What the Job reads; rights are given where Kafka itself has a user."""
-    topics = {
+def topic_list(topics: Mapping[str, TopicConfig]) -> str:
+    """What the Job reads."""
+    listed = {
         topic: {
             "partitions": config.partitions,
             "replication": config.replication,
             "config": {**config.config, "retention.ms": str(config.retention_hours * 3_600_000)},
         }
-        for topic, config in args.topics.items()
+        for topic, config in topics.items()
     }
-    streams = {
-        name: {"read": stream.input, "write": [stream.output, stream.dead_letter], "group": stream.group or name}
-        for name, stream in args.streams.items()
-    }
-    listed = {"user": user, "topics": topics, "streams": streams, "logs": sorted(set(args.logs))}
     return json.dumps(listed, indent=1, sort_keys=True) + "\n"
 
 

@@ -1,5 +1,6 @@
 """A batch job's process and a Prefect server: its runs and their states are in the server's API."""
 
+import json
 import os
 import subprocess
 import sys
@@ -88,6 +89,8 @@ def run(server, bundle, golden, tmp_path_factory):
 def test_a_job_is_a_flow_run_and_its_steps_are_task_runs(run, server):
     done, flow_run = run("whole")
     assert done.returncode == 0, done.stderr
+    loggers = {json.loads(line)["logger"].partition(".")[0] for line in done.stderr.splitlines()}
+    assert loggers == {"slipway"}, "the log is the job's own, without a line for each request to Prefect"
     running, api = server
     assert flow_run["state_type"] == "COMPLETED"
     assert api.get(f"flows/{flow_run['flow_id']}").json()["name"] == "batch_inference"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from services.contract import DeadLetter, Env
+from tools.cli.stream import lag
 from tools.dead_letters import Replay, replay
 from tools.steps import StepError
 
@@ -61,6 +62,19 @@ def test_a_dry_run_sends_nothing(dead):
 def test_a_topic_that_is_not_there_is_named(cluster):
     with pytest.raises(StepError, match=r"nowhere: .*correct the name"):
         replay(cluster.client, Replay(topic="nowhere", group="g"), quiet)
+
+
+def test_letters_of_a_topic_that_is_gone_and_headers_without_a_value_stay_and_stop_no_other(dead):
+    gone = [(DeadLetter.TOPIC.value, b"gone"), (DeadLetter.ERROR.value, b"InvalidValue")]
+    dead.cluster.send(dead.dead, [(b"k", b"v", gone), (b"k", b"v", [(DeadLetter.ERROR.value, None)])])
+    found = replay(dead.cluster.client, asked(dead), quiet)
+    assert found.sent == {dead.input: 6}
+    assert found.left_out == {"topic gone is not there for this user": 1, "no dead letter": 1}
+
+
+def test_the_lag_of_a_topic_that_is_not_there_is_not_nothing(cluster):
+    with pytest.raises(StepError, match=r"nowhere: .*correct the name"):
+        lag("g", "nowhere", cluster.bootstrap)
 
 
 def test_what_a_mended_model_takes_is_answered_after_a_replay(dead):

@@ -1,4 +1,4 @@
-"""The local platform's broker as it is configured, and the module that declares topics and rights."""
+"""The local platform's broker as it is configured, and the module that declares topics and users."""
 
 import json
 import os
@@ -6,18 +6,21 @@ import subprocess
 import sys
 
 import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from infra.platforms.local import kafka
+from infra.access import Needs
+from infra.platforms.local import kafka, kafka_users
 from services.contract import TOPICS_MODULE, Env
 from services.inference.adapters.telemetry.prediction_log import SinkError
 from services.inference.adapters.telemetry.sinks import KafkaSink
+from services.inference.topics import EVERY_RIGHT
 from tests.services.stream.conftest import Cluster, Stream
 from tools.kafka.broker import Broker
 
 pytestmark = pytest.mark.slow
 
-PASSWORDS = {kafka.ADMIN: "a" * 48, kafka.CLIENT: "b" * 48}
+PASSWORDS = {kafka.ADMIN: "a" * 48, kafka.SCALER: "b" * 48}
 WEEK = {"retention.ms": "604800000"}
 
 
@@ -39,26 +42,45 @@ def secured(tmp_path_factory):
         yield broker
 
 
+def login(text):
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
 def client(broker, user):
-    found = dict(line.split("=", 1) for line in kafka.client_properties(user, PASSWORDS[user]).splitlines())
-    return {**found, "bootstrap.servers": broker.bootstrap}
+    return at(broker, login(kafka.client_properties(user, PASSWORDS[user], kafka.OWN_MECHANISM)))
+
+
+def of_workload(account):
+    """How a workload signs in."""
+    return login(kafka.client_properties(kafka_users.user_name(account), password(account)))
+
+
+def password(account):
+    return f"of {account}".ljust(48, "c")
 
 
 class Secured(Cluster):
-    """The admin's clients."""
+    """Clients of one of the platform's users."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, user=kafka.ADMIN):
         super().__init__(broker)
-        self.client = client(broker, kafka.ADMIN)
+        self.client = client(broker, user)
         self.admin = AdminClient(self.client)
 
 
-def declare(broker, directory, topics, streams=None, logs=()):
-    listed = {"user": kafka.CLIENT, "topics": topics, "streams": streams or {}, "logs": list(logs)}
-    (directory / "topics.json").write_text(json.dumps(listed))
-    (directory / "admin").write_text(kafka.client_properties(kafka.ADMIN, PASSWORDS[kafka.ADMIN]))
+def declare(broker, directory, topics, clients=None):
+    (directory / "topics.json").write_text(json.dumps(topics))
+    rights = kafka_users.users(clients or {})
+    passwords = {kafka_users.user_name(account): password(account) for account in clients or {}}
+    (directory / "users.json").write_text(kafka_users.user_list(rights, passwords))
+    admin = kafka.client_properties(kafka.ADMIN, PASSWORDS[kafka.ADMIN], kafka.OWN_MECHANISM)
+    (directory / "admin").write_text(admin)
     command = [sys.executable, "-m", TOPICS_MODULE, broker.bootstrap, str(directory / "topics.json")]
-    environment = {**os.environ, Env.KAFKA_PROPERTIES: str(directory / "admin")}
+    environment = {
+        **os.environ,
+        Env.KAFKA_PROPERTIES: str(directory / "admin"),
+        Env.KAFKA_USERS: str(directory / "users.json"),
+    }
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
 
 
@@ -84,30 +106,74 @@ def test_fewer_partitions_end_the_job_with_a_reason(secured, tmp_path):
     assert "topic shrunk: 3 partitions → Kafka takes none away → set partitions to 3" in done.stderr
 
 
+def stream_needs(group, read, *write):
+    return Needs(consumes=[read], produces=write, group=group)
+
+
 def test_a_stream_has_the_rights_that_it_needs_and_no_others(secured, tmp_path, model, start_worker):
     cluster = Secured(secured)
     names = ["rights-in", "rights-out", "rights-dead"]
-    wanted = {name: topic(2) for name in [*names, "secret"]}
-    streams = {"rights": {"read": names[0], "write": names[1:], "group": "rights"}}
-    assert declare(secured, tmp_path, wanted, streams).returncode == 0
+    wanted = {name: topic(2) for name in [*names, "others-in"]}
+    clients = {
+        "rights": stream_needs("rights", *names),
+        "other": stream_needs("other", "others-in", *names[1:]),
+    }
+    done = declare(secured, tmp_path, wanted, clients)
+    assert done.returncode == 0, done.stderr
     stream = Stream(cluster, model, start_worker, names)
-    login = dict(
-        line.split("=", 1) for line in kafka.client_properties(kafka.CLIENT, PASSWORDS[kafka.CLIENT]).splitlines()
-    )
-    worker = stream.worker({"properties": login}).ready()
+    worker = stream.worker({"properties": of_workload("rights")}).ready()
     stream.send([("k", b'{"x": 1}'), ("k", b"no json")])
     assert len(stream.answers(1)) == len(stream.dead_letters(1)) == 1
     assert worker.stop() == 0
-    stranger = stream.worker({"properties": login, Env.STREAM_INPUT: "secret"})
+    stranger = stream.worker({"properties": of_workload("rights"), Env.STREAM_INPUT: "others-in"})
     assert stranger.wait() == 1
-    assert "topic 'secret': not there for this user" in stranger.termination_log.read_text()
+    assert "topic 'others-in': not there for this user" in stranger.termination_log.read_text()
+    assert seen(secured, of_workload("rights")) == set(names)
+    assert seen(secured, of_workload("other")) == {"others-in", *names[1:]}, "what two share both may use"
+    assert seen(secured, client(secured, kafka.SCALER)) == {"rights-in", "others-in"}, "lags, and nothing else"
+    assert Secured(secured, kafka.SCALER).lag("rights", "rights-in") == 0, "it may look at them"
+    consumer = Consumer({**at(secured, of_workload("rights")), "group.id": "other"})
+    consumer.subscribe(names[:1])
+    assert consumer.poll(10).error().code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+    consumer.close()
+    with pytest.raises(KafkaException, match="TRANSACTIONAL_ID_AUTHORIZATION_FAILED"):
+        Producer({**at(secured, of_workload("rights")), "transactional.id": "other-0"}).init_transactions(10)
+
+
+def test_a_stream_that_is_gone_has_neither_user_nor_rights_and_the_rest_keeps_its_own(secured, tmp_path):
+    wanted = {name: topic(1) for name in ("kept-in", "kept-out", "gone-in")}
+    clients = {"kept": stream_needs("kept", "kept-in", "kept-out"), "gone": stream_needs("gone", "gone-in", "kept-out")}
+    assert declare(secured, tmp_path, wanted, clients).returncode == 0
+    assert seen(secured, of_workload("gone")) == {"gone-in", "kept-out"}
+    del clients["gone"]
+    done = declare(secured, tmp_path, wanted, clients)
+    assert done.returncode == 0, done.stderr
+    broker = admin(secured, client(secured, kafka.ADMIN))
+    users = broker.describe_user_scram_credentials().result(10)
+    assert set(users) == {kafka_users.user_name("kept")}
+    principals = {right.principal for right in broker.describe_acls(EVERY_RIGHT).result(10)}
+    assert principals == {"User:workload-kept", f"User:{kafka.SCALER}"}
+    assert seen(secured, of_workload("kept")) == {"kept-in", "kept-out"}
+
+
+def seen(broker, login):
+    """Topics that a user is told of."""
+    return {name for name in admin(broker, login).list_topics(timeout=10).topics if not name.startswith("__")}
+
+
+def admin(broker, login):
+    return AdminClient(at(broker, login))
+
+
+def at(broker, login):
+    return {**login, "bootstrap.servers": broker.bootstrap}
 
 
 def test_a_log_is_written_to_its_topic_and_to_no_other(secured, tmp_path):
     wanted = {"lines": topic(1), "not-for-lines": topic(1)}
-    assert declare(secured, tmp_path, wanted, logs=["lines"]).returncode == 0
-    login = {**client(secured, kafka.CLIENT), "message.timeout.ms": "5000"}
-    allowed, refused = (KafkaSink(login, name) for name in wanted)
+    assert declare(secured, tmp_path, wanted, {"fraud-v1": Needs(produces=["lines"])}).returncode == 0
+    told = {**at(secured, of_workload("fraud-v1")), "message.timeout.ms": "5000"}
+    allowed, refused = (KafkaSink(told, name) for name in wanted)
     allowed.write("id", b"{}")
     assert allowed.close() == 1
     for _ in ("told by the broker", "known from then on"):
@@ -116,8 +182,7 @@ def test_a_log_is_written_to_its_topic_and_to_no_other(secured, tmp_path):
 
 
 def test_a_wrong_password_ends_the_worker_with_a_reason(secured, stream):
-    wrong = {**client(secured, kafka.CLIENT), "sasl.password": "x"}
-    del wrong["bootstrap.servers"]
+    wrong = {**of_workload("nobody"), "sasl.password": "x"}
     worker = stream.worker({"properties": wrong, Env.STREAM_BROKERS: secured.bootstrap})
     assert worker.wait() == 1
     assert "correct the user, its password and the mechanism" in worker.termination_log.read_text()

@@ -7,12 +7,13 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.inference.adapters.batch.errors import InvalidInput
+from services.inference.adapters.batch.errors import InvalidInput, Overtaken
 from services.inference.adapters.batch.stores import Entry, open_store
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 MANIFEST = "_manifest.json"
 """Name of a committed table's list of parts; a job's output may be another's input."""
+
+FORMAT = "slipway-batch/1"
+"""Of that list."""
+
+SUFFIXES = (".parquet", ".parq")
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -84,12 +90,15 @@ def listed(uri: str, endpoint_url: str | None) -> tuple[Store, list[Entry]]:
     root, pattern = _split(uri)
     store = open_store(root, endpoint_url)
     entries = store.list()
+    if not entries and not pattern and uri.endswith(SUFFIXES):  # no folder of that name
+        root, _, pattern = uri.rpartition("/")
+        store = open_store(root or ".", endpoint_url)
+        entries = store.list()
     if not pattern:
         content, _ = store.get(MANIFEST)
         if content:
-            parts = {part["key"] for part in json.loads(content)["parts"]}
-            return store, [entry for entry in entries if entry.key in parts]
-    matches = re.compile(_regex(pattern)).fullmatch if pattern else lambda key: key.endswith((".parquet", ".parq"))
+            return store, _parts(store.uri, parse_manifest(content, store.uri), entries)
+    matches = re.compile(_regex(pattern)).fullmatch if pattern else lambda key: key.endswith(SUFFIXES)
     found = [entry for entry in entries if matches(entry.key) and not _hidden(entry.key)]
     if not found:
         raise InvalidInput(
@@ -100,15 +109,33 @@ def listed(uri: str, endpoint_url: str | None) -> tuple[Store, list[Entry]]:
     return store, found
 
 
+def parse_manifest(content: bytes, where: str) -> dict[str, Any]:
+    """A committed table's; `InvalidInput` where it is somebody else's file."""
+    try:
+        manifest = json.loads(content)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InvalidInput(
+            f"{where}/{MANIFEST}: not of {FORMAT}", "a file of this name is a table's of ours", "choose another place"
+        )
+    return manifest
+
+
+def _parts(where: str, manifest: dict[str, Any], entries: Sequence[Entry]) -> list[Entry]:
+    named = {part["key"] for part in manifest["parts"]}
+    missing = named - {entry.key for entry in entries}
+    if missing:
+        raise Overtaken(f"{where}: part {min(missing)} is gone", "all parts of a table are there", "run it again")
+    return [entry for entry in entries if entry.key in named]
+
+
 def _split(uri: str) -> tuple[str, str]:
-    """Root and the glob or name below it; a file's root is its folder."""
+    """Root and the glob below it."""
     wild = _WILD.search(uri)
     if wild:
         root, _, _ = uri[: wild.start()].rpartition("/")
         return root or ".", uri[len(root) + 1 :] if root else uri
-    if uri.endswith((".parquet", ".parq")):
-        root, _, name = uri.rpartition("/")
-        return root or ".", name
     return uri.rstrip("/") or "/", ""
 
 
@@ -123,8 +150,7 @@ def _regex(pattern: str) -> str:
                 fnmatch.translate(piece).removeprefix("(?s:").removesuffix(r")\Z").replace(".*", "[^/]*") + "/"
             )
     regex = "".join(pieces).removesuffix("/")
-    below = r"(?:/.*)?" if not pattern.endswith((".parquet", ".parq")) else ""
-    return regex + below
+    return regex + r"(?:/.*)?"
 
 
 def _hidden(key: str) -> bool:
@@ -138,6 +164,7 @@ def survey(uri: str, endpoint_url: str | None) -> tuple[Survey, pa.Schema]:
     for entry in entries:
         metadata = _footer(store, entry)
         schema = metadata.schema.to_arrow_schema().remove_metadata()
+        _check_names(schema.names, f"{store.uri}/{entry.key}", "column")
         first = first or schema
         if schema != first:
             raise InvalidInput(
@@ -192,6 +219,12 @@ def corrupt(where: str, error: Exception) -> InvalidInput:
     )
 
 
+def _check_names(names: Sequence[str], where: str, what: str) -> None:
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise InvalidInput(f"{where}: two {what}s {name!r}", "columns are told apart by name", "rename one")
+
+
 def _difference(first: pa.Schema, other: pa.Schema) -> str:
     for name in first.names:
         if name not in other.names:
@@ -207,13 +240,15 @@ def _partitions(key: str) -> tuple[tuple[str, str | None], ...]:
     for folder in key.split("/")[:-1]:
         name, equals, value = folder.partition("=")
         if equals:
-            found.append((name, None if value == NULL_PARTITION else value))
+            # What writes such folders escapes what a name may not have.
+            found.append((unquote(name), None if value == NULL_PARTITION else unquote(value)))
     return tuple(found)
 
 
 def with_partitions(columns: pa.Schema, files: Sequence[File], where: str) -> pa.Schema:
     """The columns, and one for each partition: an integer where every value is one, else text."""
     names = [name for name, _ in files[0].partitions]
+    _check_names(names, f"{where}/{files[0].key}", "folder")
     for file in files:
         if [name for name, _ in file.partitions] != names:
             raise InvalidInput(

@@ -21,7 +21,7 @@ WHERE = (
     pa.field("message", pa.string()),
 )
 """Columns before the row's own: the file below the input's address, the row's number in it from 0, the error's code,
-and what is wrong."""
+and what is wrong. A column of the input that has one of these names is `row_<name>` here."""
 
 
 class Quarantine:
@@ -30,7 +30,8 @@ class Quarantine:
     def __init__(self, path: Path, columns: pa.Schema) -> None:
         self._path = path
         taken = {field.name for field in WHERE}
-        self._schema = pa.schema([*WHERE, *(field for field in columns if field.name not in taken)])
+        own = (field.with_name(f"row_{field.name}") if field.name in taken else field for field in columns)
+        self._schema = pa.schema([*WHERE, *own])
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
         self.reasons: Counter[str] = Counter()
@@ -60,5 +61,4 @@ class Quarantine:
             pa.array([each.error.code for each in refused], pa.string()),
             pa.array(messages, pa.string()),
         ]
-        own = [values.column(field.name) for field in list(self._schema)[len(WHERE) :]]
-        self._writer.write_table(pa.Table.from_arrays([*where, *own], schema=self._schema))
+        self._writer.write_table(pa.Table.from_arrays([*where, *values.columns], schema=self._schema))

@@ -173,6 +173,8 @@ def _told(where: str) -> Iterator[None]:
         raise AccessDenied(
             f"{where}: {error.strerror}", "the job may read and write there", "give it access"
         ) from error
+    except NotADirectoryError as error:
+        raise InvalidInput(f"{where}: {error.strerror}", "a table is a directory", "choose another place") from error
     except FileNotFoundError as error:
         # Another run that has just committed removes what it does not need: trying again finds its table.
         raise StoreUnavailable(

@@ -28,8 +28,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from services.inference.adapters.batch.errors import InvalidInput, Overtaken
-from services.inference.adapters.batch.inputs import MANIFEST
+from services.inference.adapters.batch.errors import Overtaken
+from services.inference.adapters.batch.inputs import FORMAT, MANIFEST, parse_manifest
 from services.inference.adapters.batch.stores import ABSENT
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from services.inference.adapters.batch.stores import Store
 
-FORMAT = "slipway-batch/1"
 PARTS = "_parts/"
 
 SHOWN_DIGITS = 16
@@ -94,17 +93,7 @@ def read_manifest(store: Store) -> tuple[dict[str, Any], str]:
     content, tag = store.get(MANIFEST)
     if not content:
         return {}, ABSENT
-    try:
-        manifest = json.loads(content)
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InvalidInput(
-            f"{store.uri}/{MANIFEST}: not of {FORMAT}",
-            "the output is a table of ours, or nothing",
-            "choose another place",
-        )
-    return manifest, tag
+    return parse_manifest(content, store.uri), tag
 
 
 def begin(store: Store, identity: str, manifest_tag: str, now: datetime) -> Job:

@@ -29,6 +29,8 @@ class Topic(NamedTuple):
     partitions: int
     max_bytes: int
     """Size of a message at most, as the broker has it."""
+    compacted: bool = False
+    """Whether it keeps the last message of each key, and takes none without."""
 
 
 class Letters:
@@ -44,6 +46,11 @@ class Letters:
     def record(self, message: Message, outcome: Outcome, version: str) -> tuple[Record, str]:
         """What to write for a message, and the class of the error, empty where it was answered."""
         key = message.key()
+        if type(outcome) is bytes and key is None and self._output.compacted:
+            outcome = Refusal(
+                "KeyMissing",
+                f"the message has no key → topic {self._output.name} is compacted and takes none without → send one",
+            )
         if type(outcome) is bytes:
             headers = [header for header in _headers(message) if header[0] in PASSED] or None
             if len(outcome) < self._output.max_bytes // 2 or _size(outcome, key, headers) <= self._output.max_bytes:

@@ -33,6 +33,9 @@ LINGER_MS = 5
 CLIENT_MAX_BYTES = 64 * 1024 * 1024
 """The client's own limit of a message, out of the way: the topics' are the ones that count."""
 
+OTHER_TOPICS = frozenset({KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001
+"""Errors of the client where a topic is gone, or has other partitions."""
+
 Headers = list[tuple[str, str | bytes | None]]
 """As the client has them; what it reads has bytes."""
 
@@ -119,6 +122,11 @@ class _Producing:
                         raise StreamFailed(f"the broker takes nothing: {self._failure or 'no answer'}") from None
                     poll(0.1)
                 except KafkaException as error:
+                    if error.args[0].code() in OTHER_TOPICS:
+                        raise StreamFailed(
+                            f"topic {topic}: {error.args[0]} → topics are as they were when the worker started → a new "
+                            "one looks again"
+                        ) from error
                     raise Aborted(str(error)) from error
         poll(0)
 

@@ -51,15 +51,28 @@ def look(client: Mapping[str, Any], names: Sequence[str], max_bytes: int | None)
                 f"topic {name!r}: not there for this user (which sees: {there}) → topics exist before their streams → "
                 "declare it in slipway:topics, or give the user its rights"
             )
-        found.append(Topic(name, len(topic.partitions), min(max_bytes or sys.maxsize, _max_bytes(admin, name))))
+        taken, compacted = _settings(admin, name)
+        found.append(Topic(name, len(topic.partitions), min(max_bytes or sys.maxsize, taken), compacted))
     return found
 
 
-def _max_bytes(admin: AdminClient, name: str) -> int:
+def keeping(topic: Topic) -> Topic:
+    """A topic for dead letters; `StreamFailed` where it would lose some."""
+    if topic.compacted:
+        raise StreamFailed(
+            f"topic {topic.name!r}: compacted → each letter of a key would take the place of the one before → set its "
+            "cleanup.policy to delete"
+        )
+    return topic
+
+
+def _settings(admin: AdminClient, name: str) -> tuple[int, bool]:
+    """Size of a message at most, and whether it is compacted."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, name)
     [future] = admin.describe_configs([resource], request_timeout=ANSWER_SECONDS).values()
     try:
-        return int(future.result()["max.message.bytes"].value)
+        settings = future.result()
+        return int(settings["max.message.bytes"].value), "compact" in settings["cleanup.policy"].value
     except KafkaException as error:
-        _log.warning("a topic's largest message is not known", topic=name, error=str(error), taken=USUAL_MAX_BYTES)
-        return USUAL_MAX_BYTES
+        _log.warning("a topic's settings are not known", topic=name, error=str(error), taken=USUAL_MAX_BYTES)
+        return USUAL_MAX_BYTES, False

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from services.contract import Env
 from services.inference.batch_settings import DATE, BatchSettings, prepare_prefect
 from services.inference.core.catalog import ModelSpec
+from services.inference.core.document import first_problem
 from services.inference.core.errors import InferenceError
 from services.inference.logs import configure_logs
 from services.inference.runtimes.loader import ArtifactLoader
@@ -62,8 +63,7 @@ def main() -> int:
     try:
         settings = BatchSettings()
     except ValidationError as error:
-        first = error.errors()[0]
-        return end(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable", WRONG_SETTING)
+        return end(f"{first_problem(error)} → correct the variable", WRONG_SETTING)
     try:
         prepare_process(settings.cache_dir)
     except OSError as error:

@@ -29,6 +29,7 @@ from services.contract import Env
 from services.inference.adapters.batch.errors import EngineFailed
 from services.inference.batch import STOPPED, WRONG_SETTING, end
 from services.inference.batch_settings import LaunchSettings
+from services.inference.core.document import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,8 +176,7 @@ def main() -> int:
     try:
         settings = LaunchSettings()
     except ValidationError as error:
-        first = error.errors()[0]
-        return end(f"{first['loc'][0]}: {first['msg']} → a CronJob sets it → make the Job from it", WRONG_SETTING)
+        return end(f"{first_problem(error)} → a CronJob sets it → make the Job from it", WRONG_SETTING)
     authority = ssl.create_default_context(cafile=str(IDENTITY / "ca.crt"))
     with (
         httpx.Client(base_url=API_SERVER, verify=authority, auth=_signed, timeout=TIMEOUT_SECONDS) as api,

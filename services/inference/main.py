@@ -38,6 +38,7 @@ from services.inference.adapters.telemetry.metrics import Metrics
 from services.inference.adapters.telemetry.prediction_log import PredictionLog
 from services.inference.adapters.telemetry.sinks import sink
 from services.inference.core.catalog import Catalog, ModelSpec
+from services.inference.core.document import first_problem
 from services.inference.core.errors import InvalidArtifact, ShuttingDown
 from services.inference.core.shadow import Beside, Shadow
 from services.inference.logs import configure_logs
@@ -256,8 +257,7 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        return refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable", None)
+        return refuse(f"{first_problem(error)} → correct the variable", None)
     try:
         prepare_process(settings.cache_dir)
     except OSError as error:

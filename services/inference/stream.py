@@ -33,6 +33,7 @@ from services.inference.adapters.stream.probes import Probes
 from services.inference.adapters.stream.topics import keeping, look
 from services.inference.adapters.stream.worker import Source, Worker
 from services.inference.adapters.telemetry.metrics import Metrics
+from services.inference.core.document import first_problem
 from services.inference.core.errors import LoadError
 from services.inference.logs import configure_logs
 from services.inference.main import loader, models, refuse
@@ -119,8 +120,7 @@ def main() -> int:
     try:
         settings = StreamSettings()
     except ValidationError as error:
-        first = error.errors()[0]
-        return refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']} → correct the variable".lstrip(": "), None)
+        return refuse(f"{first_problem(error)} → correct the variable", None)
     try:
         prepare_process(settings.cache_dir)
     except OSError as error:

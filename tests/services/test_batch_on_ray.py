@@ -15,17 +15,11 @@ import pytest
 from services.contract import BATCH_MODULE, Env, directory_digest
 from services.inference.adapters.batch.errors import EngineFailed
 from tests.processes import Process
+from tools.chaos.world import CONFIG
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PARTS = 6
-
-CONFIG = """
-format: slipway-python/1
-model: model.py:Model
-inputs: [{name: x, datatype: FP64, shape: [-1]}]
-outputs: [{name: prediction, datatype: FP64, shape: [-1]}]
-"""
 
 CODE = """
 import os, time

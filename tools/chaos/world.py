@@ -35,6 +35,8 @@ model: model.py:Model
 inputs: [{name: x, datatype: FP64, shape: [-1]}]
 outputs: [{name: prediction, datatype: FP64, shape: [-1]}]
 """
+"""Of a model of a number, which gives one."""
+
 CODE = """
 class Model:
     def load(self, directory):

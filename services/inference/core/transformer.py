@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from services.inference.core.errors import InvalidArtifact, InvalidValue
+from services.inference.core.document import read_document
+from services.inference.core.errors import InvalidValue
 from services.inference.core.schema import Feature, Kind
 from services.inference.core.types import Array, Rows
 
@@ -66,15 +67,8 @@ class Transformer(_Strict):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read and check a file; `InvalidArtifact` names the first thing wrong with it."""
-        try:
-            return cls.model_validate(json.loads(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise InvalidArtifact(
-                f"{path.name}: {reason}",
-                "the transformer is slipway-transformer/1 JSON",
-                "write it with the model again",
-            ) from error
+        rule, remedy = "the transformer is slipway-transformer/1 JSON", "write it with the model again"
+        return read_document(path, cls, json.loads, rule, remedy)
 
     def dump(self) -> str:
         """The file's text: same transformer, same bytes."""

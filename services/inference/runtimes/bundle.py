@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from services.inference.core.codec.rows import from_nested, from_objects
+from services.inference.core.document import read_document
 from services.inference.core.errors import InferenceError, InvalidArtifact, PredictionFailed
 from services.inference.core.schema import DATATYPES, Feature, ModelMetadata, Schema, Task, TensorSpec
 from services.inference.core.transformer import Transformer
@@ -177,16 +178,7 @@ class BundleRuntime:
 
 def read_config(path: Path) -> BundleConfig:
     """Read and check `config.yaml`."""
-    try:
-        return BundleConfig.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
-        raise InvalidArtifact(
-            f"{path.name}: {reason}", "a bundle has a slipway-bundle/1 config", "correct it"
-        ) from error
+    return read_document(path, BundleConfig, yaml.safe_load, "a bundle has a slipway-bundle/1 config", "correct it")
 
 
 def _transformer(directory: Path, config: BundleConfig) -> Transformer | PickledTransformer | None:

@@ -15,9 +15,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.inference.core.catalog import ModelSpec
+from services.inference.core.document import read_document
 from services.inference.core.errors import InvalidArtifact
 from services.inference.settings import Digest, Name  # noqa: TC001  # pydantic reads them
 
@@ -46,16 +47,8 @@ class _File(BaseModel):
 
 def read_models(path: Path) -> list[ModelSpec]:
     """Read and check; `InvalidArtifact` names the entry and key that is wrong."""
-    try:
-        entries = _File.model_validate(yaml.safe_load(path.read_text())).models
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
-        raise InvalidArtifact(
-            f"SLIPWAY_MODELS_FILE {path}: {reason}", "it lists models, each with a name and a uri", "correct the file"
-        ) from error
+    rule, remedy = "it lists models, each with a name and a uri", "correct the file"
+    entries = read_document(path, _File, yaml.safe_load, rule, remedy, name=f"SLIPWAY_MODELS_FILE {path}").models
     for name in {entry.name for entry in entries}:
         versions = [entry for entry in entries if entry.name == name]
         places = [(entry.uri, entry.version) for entry in versions]

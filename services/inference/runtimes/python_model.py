@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from services.inference.core.document import read_document
 from services.inference.core.errors import InvalidArtifact, InvalidValue, PredictionFailed
 from services.inference.core.schema import ModelMetadata, Schema
 from services.inference.core.types import Rows
@@ -136,13 +137,7 @@ def is_python_model(config: Path) -> bool:
 
 
 def _read_config(path: Path) -> PythonConfig:
-    try:
-        return PythonConfig.model_validate(yaml.safe_load(path.read_text()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidArtifact(
-            f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}", f"it is {FORMAT}", "correct it"
-        ) from error
+    return read_document(path, PythonConfig, yaml.safe_load, f"it is {FORMAT}", "correct it")
 
 
 def _class(artifact: Artifact, config: PythonConfig) -> Any:

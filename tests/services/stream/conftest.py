@@ -15,16 +15,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from services.contract import Env, directory_digest
 from tests.processes import Process
+from tools.chaos.world import CONFIG
 from tools.kafka.broker import Broker
 
 READ_SECONDS = 60
-
-CONFIG = """
-format: slipway-python/1
-model: model.py:Model
-inputs: [{name: x, datatype: FP64, shape: [-1]}]
-outputs: [{name: prediction, datatype: FP64, shape: [-1]}]
-"""
 
 CODE = """
 import time

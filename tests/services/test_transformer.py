@@ -58,18 +58,18 @@ def test_what_is_written_reads_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "columns",
+    ("columns", "where"),
     [
-        [],
-        [{"name": "a", "kind": "python", "code": "import os"}],
-        [{"name": "a", "kind": "numeric", "scale": 0}],
-        [{"name": "a", "kind": "numeric", "clip": [2, 1]}],
-        [{"name": "a", "kind": "numeric", "mean": "NaN"}],
-        [{"name": "a", "kind": "numeric", "extra": 1}],
+        ([], "columns"),
+        ([{"name": "a", "kind": "python", "code": "import os"}], "columns.0"),
+        ([{"name": "a", "kind": "numeric", "scale": 0}], "columns.0.numeric.scale"),
+        ([{"name": "a", "kind": "numeric", "clip": [2, 1]}], "columns.0.numeric"),
+        ([{"name": "a", "kind": "numeric", "mean": "NaN"}], "columns.0.numeric.mean"),
+        ([{"name": "a", "kind": "numeric", "extra": 1}], "columns.0.numeric.extra"),
     ],
 )
-def test_a_definition_that_cannot_be_applied_is_refused_when_read(tmp_path, columns):
+def test_a_definition_that_cannot_be_applied_is_refused_when_read(tmp_path, columns, where):
     path = tmp_path / "transformer.json"
     path.write_text(json.dumps({"format": "slipway-transformer/1", "columns": columns}))
-    with pytest.raises(InvalidArtifact, match=r"transformer.json"):
+    with pytest.raises(InvalidArtifact, match=rf"^transformer\.json: {where}: "):
         Transformer.read(path)

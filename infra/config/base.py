@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -13,6 +14,16 @@ PROJECT = "slipway"
 
 RULE_ERROR = "slipway_rule"
 """Type of the errors that our own rules raise; their context carries `rule` and `remedy`."""
+
+
+def decoded(text: str) -> Any:
+    """A value from its JSON. The engine knows no whole numbers: a 3.0 was a 3."""
+    return json.loads(text, parse_float=_number)
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 class ConfigModel(BaseModel):

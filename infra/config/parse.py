@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from infra.config import problems
-from infra.config.base import PROJECT
+from infra.config.base import PROJECT, decoded
 from infra.config.combinations import (
     grafana_without_prometheus,
     knative_in_the_mesh,
@@ -83,7 +83,7 @@ def _ours(key: str) -> bool:
 
 def _decode(value: str) -> Any:
     try:
-        return json.loads(value)
+        return decoded(value)
     except json.JSONDecodeError:
         return value  # a plain string; the schema says whether one may stand here
 

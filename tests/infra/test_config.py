@@ -214,6 +214,11 @@ def test_missing_charts_are_named():
         parse({"slipway:platform": '{"kind":"local"}', "slipway:models": "{}"}, records)
 
 
+def test_a_whole_number_that_came_by_the_engine_is_one():
+    config = stack(models={"fraud": realtime(traffic={"v1": 100.0}, scaling={"min": 2.0, "max": 3.0, "cpu": 70.0})})
+    assert repr(config.models["fraud"].scaling.min) == "2"
+
+
 def test_keys_of_other_namespaces_are_not_ours_to_refuse():
     values = {"slipway:platform": '{"kind":"local"}', "slipway:models": "{}", "kubernetes:context": "kind"}
     assert parse(values, RECORDS).models == {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
-from infra.config.base import PROJECT
+from infra.config.base import PROJECT, decoded
 from infra.config.problems import shown
 from infra.errors import ConfigError
 from infra.platforms.aws.facts import OFFERS, Facts, aws_provider, kubernetes_provider, platform_outputs
@@ -40,8 +40,7 @@ def referenced(config: ReferencePlatformConfig, user: str | None = None) -> Plat
 def agreeing(config: ReferencePlatformConfig, facts: dict[str, Any]) -> dict[str, Any]:
     """The facts, where the configuration says the same; ConfigError where it does not."""
     said = {key: getattr(config, key) for key in OFFERS}
-    # The engine has floats only, and a 3.0 is not what can be written.
-    offers = json.loads(json.dumps(facts["offers"]), parse_float=lambda text: int(float(text)))
+    offers = decoded(json.dumps(facts["offers"]))
     problems = [
         f"{PROJECT}:platform.{key}: {shown(value)} → {config.stack} has {shown(offers[key])} → write that"
         for key, value in said.items()

@@ -64,7 +64,7 @@ NEGLIGIBLE = 0.05
 NICENESS = 10
 """Of the model's thread, and so of those that its framework starts: a tenth of the event loop's weight."""
 
-SHARE_OF_DEADLINE = 0.75
+SHARE_OF_DEADLINE = 0.6
 """Of the time that a request has, at its arrival: as far as its batch is expected by then it is accepted. The rest is
 for what arrives after it, shares its batch and makes that longer."""
 

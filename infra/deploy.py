@@ -140,6 +140,6 @@ class Models:
         for name, model in self.config.models.items():
             if model.kind == "stream":
                 found[names.stream(name)] = worker.needs(name, model)
-            elif model.kind == "realtime" and release.needs(model).produces:
-                found |= {names.workload(name, each): release.needs(model) for each in model.releases}
+            elif model.kind == "realtime" and (needs := release.needs(model)).produces:
+                found |= {names.workload(name, each): needs for each in model.releases}
         return found

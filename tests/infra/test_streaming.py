@@ -134,10 +134,14 @@ def test_topics_are_what_the_stack_says():
 
 
 def users_of(recorded):
-    """Users by name, as the Job is told, with rights as (kind, name, operation)."""
+    """Users by name, as the Job is told, with rights as (kind, name, operation); a name's beginning ends in `*`."""
     listed = json.loads(recorded.one("Secret", "kafka-users")["stringData"]["users.json"])
     return {
-        user: {(each["kind"], each["name"], operation) for each in told["rights"] for operation in each["operations"]}
+        user: {
+            (each["kind"], each["name"] + {"LITERAL": "", "PREFIXED": "*"}[each["pattern"]], operation)
+            for each in told["rights"]
+            for operation in each["operations"]
+        }
         for user, told in listed.items()
     }
 
@@ -152,7 +156,7 @@ def test_each_stream_is_a_user_of_its_own_with_the_rights_that_it_needs():
     reads = {(kind, name) for kind, name, operation in users["workload-audit"] if operation == "READ"}
     writes = {(kind, name) for kind, name, operation in users["workload-audit"] if operation == "WRITE"}
     assert reads == {("TOPIC", "scores"), ("GROUP", "auditors")}
-    assert writes == {("TOPIC", "audited"), ("TOPIC", "cards-dead"), ("TRANSACTIONAL_ID", "auditors-")}
+    assert writes == {("TOPIC", "audited"), ("TOPIC", "cards-dead"), ("TRANSACTIONAL_ID", "auditors-*")}
     assert {operation for _, _, operation in users["keda"]} == {"DESCRIBE"}
     secrets = {
         name: recorded.one("Deployment", name)["spec"]["template"]["spec"]["volumes"] for name in ("fraud", "audit")

@@ -151,9 +151,11 @@ def _open_loops(record: Record) -> str:
     if not found:
         return ""
     lines = [
-        "## Requests at random times\n\nOpen loop, latency from the moment at which a request was due.\n",
-        "| server | workload | load | round | offered/s | answered/s | p50 ms | p99 ms | refused | their p99 | lost |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "## Requests at random times\n\nOpen loop, latency from the moment at which a request was due. *Paused*: the "
+        "machine ran something else on the generator's core, and arrivals stood still.\n",
+        "| server | workload | load | round | offered/s | answered/s | p50 ms | p99 ms | refused | their p99 | lost "
+        "| paused ms |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for each in sorted(found, key=lambda each: (each.mode, each.server, each.round, -each.load)):
         statuses = {code: told for code, told in each.detail["statuses"].items() if code not in ("200", "0")}
@@ -161,7 +163,7 @@ def _open_loops(record: Record) -> str:
         lines.append(
             f"| {title_of(each.server)} | {each.workload} | {each.mode} | {each.round} | {each.load:,.0f} | "
             f"{each.requests_per_second:,.0f} | {each.p50_ms:.2f} | {each.p99_ms:.2f} | {each.refused} | {refusals} | "
-            f"{each.broken} |"
+            f"{each.broken} | {each.detail['away_ms']:.0f} |"
         )
     return "\n".join(lines)
 

@@ -148,8 +148,8 @@ class Visit:
             accepted = statuses.get("200", {"count": 0, "p50_ms": 0.0, "p99_ms": NEVER_MS})
             return Measurement(
                 server=self.server.name, workload=self.workload.name, rows=1, encoding="binary", mode=mode,
-                generator=OPEN_LOOP, load=round(rate, 1), round=self.number,
-                requests_per_second=round(accepted["count"] / spec.seconds, 2), p50_ms=accepted["p50_ms"],
+                generator=OPEN_LOOP, load=round(rate * spec.seconds / told["seconds"], 1), round=self.number,
+                requests_per_second=round(accepted["count"] / told["seconds"], 2), p50_ms=accepted["p50_ms"],
                 p99_ms=accepted["p99_ms"],
                 refused=sum(each["count"] for status, each in statuses.items() if status not in ("200", "0")),
                 broken=told["unanswered"] + statuses.get("0", {"count": 0})["count"],

@@ -126,7 +126,7 @@ class Settings(SourceSettings, KafkaSettings):
     http_host: str = Field("0.0.0.0", validation_alias=Env.HTTP_HOST)  # noqa: S104  # a pod is reached from outside
     http_port: Annotated[int, Field(ge=0, le=65535)] = Field(HTTP_PORT, validation_alias=Env.HTTP_PORT)
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = Field(GRPC_PORT, validation_alias=Env.GRPC_PORT)
-    max_batch_rows: PositiveInt = Field(512, validation_alias=Env.MAX_BATCH_ROWS)
+    max_batch_rows: PositiveInt = Field(1024, validation_alias=Env.MAX_BATCH_ROWS)
     max_batch_bytes: PositiveInt = Field(64 * 1024 * 1024, validation_alias=Env.MAX_BATCH_BYTES)
     batch_buckets: Annotated[tuple[PositiveInt, ...], NoDecode] = Field((), validation_alias=Env.BATCH_BUCKETS)
     batch_padding: bool = Field(default=False, validation_alias=Env.BATCH_PADDING)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import subprocess
 import threading
 
 import pytest
@@ -17,6 +21,7 @@ class Answering:
     def __init__(self, stall: float = 0.0):
         self.stall = stall
         self.seen = 0
+        self.under_way = threading.Event()
         self._loop = asyncio.new_event_loop()
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,))
@@ -37,6 +42,8 @@ class Answering:
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 self.seen += 1
+                if self.seen == 50:
+                    self.under_way.set()
                 if self.stall and self.seen == 50:
                     threading.Event().wait(self.stall)  # the whole server, as a pause of its collector would
                 status = b"429 Too Many Requests" if self.seen % 3 == 0 else b"200 OK"
@@ -58,14 +65,16 @@ def ask(tmp_path):
     request.write_bytes(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n")
     servers = []
 
-    def run(rate=300.0, seed=1, **options):
+    def run(rate=300.0, seed=1, by=told, **options):
         server = Answering(**options)
         servers.append(server)
         spec = tmp_path / "spec.json"
         spec.write_text(
             as_json(Spec(port=server.port, request=str(request), rate=rate, seconds=1.0, warm_up=0.1, seed=seed))
         )
-        return told([str(client()), str(spec)], timeout=30)
+        return by([str(client()), str(spec)], timeout=30)
+
+    run.servers = servers
 
     yield run
     for server in servers:
@@ -86,6 +95,24 @@ def test_a_server_that_stalls_pays_for_all_who_would_have_come_meanwhile(ask):
     found = ask(stall=0.4)
     assert found["statuses"]["200"]["max_ms"] >= 390
     assert found["statuses"]["200"]["p99_ms"] > 250, "a closed loop would have seen one slow answer of hundreds"
+
+
+@needs_go
+def test_a_client_that_was_not_running_neither_blames_the_server_nor_drops_a_request(ask):
+    def stopped_on_its_way(command, timeout):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert ask.servers[-1].under_way.wait(timeout)
+        os.kill(process.pid, signal.SIGSTOP)
+        threading.Event().wait(0.4)  # what is tested, not a wait for something
+        os.kill(process.pid, signal.SIGCONT)
+        return json.loads(process.communicate(timeout=timeout)[0])
+
+    undisturbed, found = ask(), ask(by=stopped_on_its_way)
+    assert found["away_ms"] >= 390
+    assert found["seconds"] == pytest.approx(1 + found["away_ms"] / 1e3)
+    assert found["statuses"]["200"]["max_ms"] < 300
+    answered = [sum(each["count"] for each in told["statuses"].values()) for told in (undisturbed, found)]
+    assert answered[0] == answered[1]
 
 
 @needs_go

@@ -310,7 +310,7 @@ def test_a_padded_model_sees_its_buckets_only_and_callers_see_none_of_the_paddin
 
 @pytest.mark.parametrize(
     "limits",
-    [{"buckets": (4, 2)}, {"buckets": (0, 2)}, {"buckets": (1024,)}, {"pad": True}, {"pad": True, "buckets": (4,)}],
+    [{"buckets": (4, 2)}, {"buckets": (0, 2)}, {"buckets": (2048,)}, {"pad": True}, {"pad": True, "buckets": (4,)}],
 )
 def test_buckets_that_cannot_be_kept_are_refused(limits):
     with pytest.raises(ValueError, match="→"):

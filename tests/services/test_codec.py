@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.core.codec import Body, PredictCodec, V1Codec, V2Codec
+from services.inference.core.codec import Body, MlflowCodec, PredictCodec, V1Codec, V2Codec
 from services.inference.core.codec import v2 as module
 from services.inference.core.errors import InvalidRequest, InvalidValue, MissingFeature
 from services.inference.core.schema import DATATYPES, Feature, Kind, ModelInfo, ModelMetadata, Schema, TensorSpec
@@ -119,6 +119,32 @@ def test_a_model_of_floats_alone_takes_no_number_that_is_not_finite(value):
         with pytest.raises(InvalidValue) as caught:
             PredictCodec().decode(Body(body), floats)
         assert caught.value.field == name
+
+
+@pytest.mark.parametrize("value", [True, False, "1", [1.0]])
+def test_a_model_of_floats_alone_takes_nothing_for_a_number_that_is_none(value):
+    floats = model(Schema((Feature(name="a"), Feature(name="b"))))
+    rows = [[0.5, 1], [2, value]]
+    named = [dict(zip("ab", row, strict=True)) for row in rows]
+    for codec, body in (
+        (PredictCodec(), orjson.dumps({"features": named})),
+        (V1Codec(), orjson.dumps({"instances": rows})),
+        (MlflowCodec(), orjson.dumps({"dataframe_split": {"columns": ["a", "b"], "data": rows}})),
+        (V2Codec(), v2(("x", "FP32", [2, 2], [*rows[0], *rows[1]]))),
+        (V2Codec(), v2(("a", "FP64", [2], [0.5, 2]), ("b", "FP64", [2], [1, value]))),
+    ):
+        with pytest.raises(InvalidValue, match="feature 'b'") as caught:
+            codec.decode(Body(body), floats)
+        assert caught.value.field == "b", codec
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT64", "UINT8"])
+def test_numbers_of_every_type_are_what_the_body_says(datatype):
+    spec = TensorSpec(name="x", datatype=datatype, shape=(-1, 2))
+    given = [[0, 1], [2, 3]] if datatype[0] in "IU" else [[0, 0.1], [1, 65504]]
+    rows = V2Codec().decode(Body(v2(("x", datatype, [2, 2], given))), model(Schema(tensors=(spec,)))).rows
+    assert rows.blocks[0].dtype == spec.dtype
+    assert rows.blocks[0].tolist() == np.array(given, spec.dtype).tolist()
 
 
 def test_a_missing_feature_points_at_the_name_that_was_probably_meant():

@@ -50,9 +50,9 @@ def list_models(tracking_uri: TrackingUri = None, output: Output = Format.TABLE)
         print(json.dumps([_plain(version) for version in versions], indent=1))
         return
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
 
-    table = Table("model", "version", "aliases", "registered", "digest", "evidence")
+    table = Table(Column("model", no_wrap=True), "version", "aliases", "registered", "digest", "evidence")
     for version in versions:
         table.add_row(
             version.name,

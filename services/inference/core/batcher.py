@@ -64,7 +64,7 @@ NEGLIGIBLE = 0.05
 NICENESS = 10
 """Of the model's thread, and so of those that its framework starts: a tenth of the event loop's weight."""
 
-SHARE_OF_DEADLINE = 0.6
+SHARE_OF_DEADLINE = 0.5
 """Of the time that a request has, at its arrival: as far as its batch is expected by then it is accepted. The rest is
 for what arrives after it, shares its batch and makes that longer."""
 
@@ -73,9 +73,9 @@ for what arrives after it, shares its batch and makes that longer."""
 class BatchLimits:
     """Limits in rows, because rows are what costs, and in bytes, because rows differ."""
 
-    max_rows: int = 512
-    """Rows of one batch: for small models the point where a CPU core gains nothing from more. Larger models take fewer,
-    as their warm-up shows."""
+    max_rows: int = 1024
+    """Rows of one batch: where a CPU core gains little from more, also of what gains for long, as trees do. Models that
+    gain nothing up to there take fewer, as their warm-up shows."""
     max_bytes: int = 64 * 1024 * 1024
     """Bytes of one batch's inputs; a single row may have more."""
     max_queued_rows: int = 4096

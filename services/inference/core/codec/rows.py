@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import struct
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +17,6 @@ from services.inference.core.types import Array, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_NUMBERS = frozenset({int, float})
 
 
 def from_objects(rows: Sequence[Any], schema: Schema, where: str) -> Rows:
@@ -127,6 +127,19 @@ def _nested(spec: TensorSpec, values: Sequence[Any], where: str) -> Array:
     return array
 
 
+def packed(values: Sequence[Any]) -> Array | None:
+    """Parsed JSON values as float64, [values]; None where one is no number, or an integer beyond float64.
+
+    `struct` reads a list in a third of numpy's time, and refuses all but numbers and booleans.
+    """
+    try:
+        numbers = np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    except struct.error:
+        return None
+    may_be_booleans = ((numbers == 0) | (numbers == 1)).any()
+    return None if may_be_booleans and bool in map(type, values) else numbers
+
+
 def checked(rows: Rows, schema: Schema) -> Rows:
     """Refuse what a feature does not take; NaN stands for null, as columnar formats have it."""
     finite = np.isfinite(rows.numbers)
@@ -158,14 +171,9 @@ def refused(feature: Feature, value: object, row: int) -> InvalidValue:
 def _from_lists(rows: Sequence[Sequence[Any]], schema: Schema) -> Rows:
     """Values in schema order, already of the right width."""
     if schema.plain:
-        flat = [value for row in rows for value in row]
-        if set(map(type, flat)) <= _NUMBERS:  # the common case, without a look at single values
-            try:
-                numbers = np.array(flat, dtype=np.float64).reshape(len(rows), -1)
-            except OverflowError:  # an integer beyond float64: the slow path names it
-                numbers = np.full((len(rows), len(schema.features)), np.inf)
-            if np.isfinite(numbers).all():
-                return Rows(numbers)
+        numbers = packed(list(chain.from_iterable(rows)))
+        if numbers is not None and np.isfinite(numbers).all():
+            return Rows(numbers.reshape(len(rows), -1))
     return _one_by_one(rows, schema)
 
 

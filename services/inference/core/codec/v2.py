@@ -17,7 +17,7 @@ import numpy as np
 
 from services.inference.core.codec.base import Body, json_type, read_object, shown, write
 from services.inference.core.codec.predict import read_id
-from services.inference.core.codec.rows import checked, exact, from_columns, refused
+from services.inference.core.codec.rows import checked, exact, from_columns, packed, refused
 from services.inference.core.errors import InvalidValue, MalformedBody, MissingFeature
 from services.inference.core.schema import DATATYPES, Kind, Schema
 from services.inference.core.types import Array, Parameters, Request, Rows
@@ -339,25 +339,35 @@ def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any, sche
     values = _flat(data)
     if len(values) != math.prod(shape):
         raise tensor_error(name, f"shape {list(shape)} and {len(values)} values", "data fills the shape exactly")
-    types = set(map(type, values))
     if datatype == "BYTES":
-        if schema.tensors:
-            if types - {str}:
-                raise tensor_error(name, "data has a value that is no string", "BYTES holds strings")
-            values = [value.encode() for value in values]
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-        return array.reshape(shape)
+        return _texts(name, values, schema).reshape(shape)
+    if datatype[:2] == "FP":
+        numbers = packed(values)
+        if numbers is not None:
+            with np.errstate(over="ignore"):  # beyond the type's range becomes infinite, and is refused as such
+                return numbers.astype(DATATYPES[datatype], copy=False).reshape(shape)
     allowed: set[type] = {bool} if datatype == "BOOL" else {int, float}
+    types = set(map(type, values))
     if not types <= allowed:
         values = _with_missing(name, values, allowed, shape, schema)
-    if datatype[:1] in "IU" and any(isinstance(value, float) for value in values):
+    if datatype[:1] in "IU" and types != {int}:
         raise tensor_error(name, "data has a value that is no integer", f"{datatype} holds integers")
     try:
         with np.errstate(over="ignore"):  # beyond the type's range becomes infinite, and is refused as such
             return np.array(values, dtype=DATATYPES[datatype]).reshape(shape)
     except OverflowError as error:
         raise tensor_error(name, "data has a value out of range", f"{datatype} holds smaller numbers") from error
+
+
+def _texts(name: str, values: list[Any], schema: Schema) -> Array:
+    """Strings as a tensor's bytes; what a feature gets is looked at with its column."""
+    if schema.tensors:
+        if set(map(type, values)) - {str}:
+            raise tensor_error(name, "data has a value that is no string", "BYTES holds strings")
+        values = [value.encode() for value in values]
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _with_missing(name: str, values: list[Any], allowed: set[type], shape: tuple[int, ...], schema: Schema) -> Any:

@@ -159,13 +159,17 @@ def test_rows_that_cannot_be_scored_go_to_the_quarantine_with_their_reasons(run,
 
 def test_a_column_of_a_name_of_the_quarantines_keeps_its_values_there(run, spec):
     bad = rows(
-        350, amount=pa.array([float("nan")] * 350), message=pa.array([f"from {number}" for number in range(350)])
+        350,
+        amount=pa.array([float("nan")] * 350),
+        message=pa.array([f"from {number}" for number in range(350)]),
+        row_message=pa.array(["under a name that would do"] * 350),
     )
     write(Path(spec.input), {"a.parquet": bad, "b.parquet": bad})
     run(job_of(replace(spec, quarantine_share=1.0)))
     found = read(spec, "quarantine")
     assert found["message"][0].as_py().startswith("feature 'amount' is nan")
-    assert found["row_message"][1].as_py() == "from 1"
+    assert found["row_message"][1].as_py() == "under a name that would do"
+    assert found["row_row_message"][1].as_py() == "from 1"
 
 
 def test_beyond_the_threshold_nothing_is_committed_and_nothing_stays(run, spec):

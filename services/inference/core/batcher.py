@@ -79,7 +79,7 @@ class BatchLimits:
     max_bytes: int = 64 * 1024 * 1024
     """Bytes of one batch's inputs; a single row may have more."""
     max_queued_rows: int = 4096
-    """Rows waiting; beyond it requests are refused. 16 full batches: seconds of work, not minutes."""
+    """Rows waiting; beyond it requests are refused: seconds of work, not minutes."""
     buckets: tuple[int, ...] = ()
     """Batch sizes that the model likes, ascending; a batch is cut at the largest that is filled."""
     lanes: int = 1

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from services.inference.core.scoring import Refused
@@ -21,7 +21,8 @@ WHERE = (
     pa.field("message", pa.string()),
 )
 """Columns before the row's own: the file below the input's address, the row's number in it from 0, the error's code,
-and what is wrong. A column of the input that has one of these names is `row_<name>` here."""
+and what is wrong. A column of the input that has one of these names is `row_<name>` here, and where the input has that
+too, `row_row_<name>`."""
 
 
 class Quarantine:
@@ -29,9 +30,7 @@ class Quarantine:
 
     def __init__(self, path: Path, columns: pa.Schema) -> None:
         self._path = path
-        taken = {field.name for field in WHERE}
-        own = (field.with_name(f"row_{field.name}") if field.name in taken else field for field in columns)
-        self._schema = pa.schema([*WHERE, *own])
+        self._schema = pa.schema([*WHERE, *_own(columns)])
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
         self.reasons: Counter[str] = Counter()
@@ -62,3 +61,14 @@ class Quarantine:
             pa.array(messages, pa.string()),
         ]
         self._writer.write_table(pa.Table.from_arrays([*where, *values.columns], schema=self._schema))
+
+
+def _own(columns: pa.Schema) -> Iterator[pa.Field]:
+    """The input's columns, under names that nothing else has."""
+    where = {field.name for field in WHERE}
+    taken = where | set(columns.names)
+    for field in columns:
+        name = field.name
+        while field.name in where and name in taken:
+            name = f"row_{name}"
+        yield field.with_name(name)

@@ -70,7 +70,7 @@ goldens: setup ## Rewrite the golden manifests and the stack schema
 chaos: setup ## Kill workers and broker of a stream, count what arrives; report in docs/chaos.md; 15 minutes
 	python -m tools.chaos
 
-bench: setup ## Measure beside peers; figures in build/bench, see bench/README.md
+bench: setup ## Measure beside peers, 1½ h; figures in bench/results, see bench/README.md
 	python -m bench
 
 clean-cache: ## Delete the cache: toolchain, images, uv

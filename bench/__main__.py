@@ -201,6 +201,7 @@ def _record(plan: Plan, chosen: argparse.Namespace) -> Record:
     )
     if chosen.go_on and path.is_file():
         before = Record.read(path)
+        record.command, record.started = f"{before.command}; {record.command}", before.started
         record.measurements = before.measurements
         record.versions = before.versions | record.versions
     return record

@@ -31,6 +31,14 @@ class Doubling:
         return {"y": batch.numbers[:, 0] * 2}
 
 
+class DoublingInPlace(Doubling):
+    """As torch modules do that begin with an operation in place."""
+
+    def __call__(self, batch, parameters):
+        batch.numbers[:] *= 2
+        return {"y": batch.numbers[:, 0]}
+
+
 class Held(Doubling):
     """Waits in every call until it is released; says when a call has begun."""
 
@@ -56,6 +64,20 @@ class HeldAndFailing(Held):
         if 13 in batch.numbers:
             raise ValueError("secret path /etc/passwd")
         return answer
+
+
+@pytest.mark.parametrize("limits", [BatchLimits(), BatchLimits(inline=False), BatchLimits(max_rows=2)])
+def test_a_model_may_write_to_its_rows_and_the_callers_stay_as_they_were(limits):
+    asked = rows(1, 2, 3)
+
+    async def scenario():
+        batcher = Batcher(DoublingInPlace(), limits)
+        answers = [(await batcher.infer(asked))["y"].tolist() for _ in range(2)]
+        await batcher.close(5)
+        return answers
+
+    assert asyncio.run(scenario()) == [[2, 4, 6], [2, 4, 6]]
+    assert asked.numbers[:, 0].tolist() == [1, 2, 3], "a shadow and the prediction log see them after the model"
 
 
 async def queued(batcher, *submissions, **options):

@@ -47,6 +47,15 @@ def test_one_that_the_manifest_vouches_for_transforms_the_features(tmp_path, man
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_one_that_works_in_place_leaves_the_request_as_it_was(tmp_path):
+    scaler = StandardScaler(copy=False).fit(ROWS.copy())
+    runtime = BundleRuntime.read(bundle(tmp_path / "b", scaler, "{}"))
+    asked = Rows(ROWS.copy())
+    expected = StandardScaler().fit_transform(ROWS) @ [1.0, 10.0, 100.0]
+    assert runtime.predict(runtime.transform(asked), ())["prediction"] == pytest.approx(expected, rel=1e-5)
+    assert asked.numbers.tolist() == ROWS.tolist()
+
+
 def test_one_that_was_fitted_on_a_frame_gets_its_columns_by_name_and_may_give_a_sparse_matrix(tmp_path):
     frame = pd.DataFrame(ROWS, columns=FEATURES)
     picking = ColumnTransformer([("a", "passthrough", ["a"]), ("c", OneHotEncoder(), ["c"])], sparse_threshold=1.0)

@@ -1,9 +1,12 @@
 """A user's own class, as docs/inference.md shows it."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from services.contract import directory_digest
+from services.inference.core.batcher import Batcher, BatchLimits
 from services.inference.core.errors import InvalidArtifact, InvalidValue, PredictionFailed, UntrustedArtifact
 from services.inference.core.runtime import Artifact
 from services.inference.core.types import Rows
@@ -66,6 +69,40 @@ def test_only_predict_is_needed(tmp_path):
     code = "class Model:\n    def predict(self, inputs, parameters):\n        return {'y': inputs['x'].sum(axis=1)}\n"
     runtime = load_runtime(made(tmp_path / "m", code), TorchOptions())
     assert runtime.predict(runtime.transform(rows([1, 2])), ())["y"].tolist() == [3]
+
+
+IN_PLACE = """
+import numpy as np
+
+class Model:
+    answers = np.zeros(8, np.float32)
+
+    def preprocess(self, inputs, parameters):
+        inputs["x"] *= 2
+        return inputs
+
+    def predict(self, inputs, parameters):
+        inputs["x"] += 1
+        answers = self.answers[:len(inputs["x"])]
+        answers[:] = inputs["x"].sum(axis=1)
+        return {"y": answers}
+"""
+
+
+def test_a_class_may_write_to_its_inputs_and_use_its_outputs_again(tmp_path):
+    runtime = load_runtime(made(tmp_path / "m", IN_PLACE), TorchOptions())
+    asked = Rows(np.frombuffer(np.array([1, 2], dtype=np.float32).tobytes(), dtype=np.float32).reshape(1, 2))
+    assert not asked.numbers.flags.writeable, "as the body of a binary request is"
+
+    async def scenario():
+        batcher = Batcher(runtime.predict, BatchLimits())
+        first = await batcher.infer(runtime.transform(asked))
+        second = await batcher.infer(runtime.transform(rows([10, 20])))
+        await batcher.close(5)
+        return first["y"].tolist(), second["y"].tolist()
+
+    assert asyncio.run(scenario()) == ([8], [62])
+    assert asked.numbers.tolist() == [[1, 2]]
 
 
 def test_code_is_not_run_without_a_digest_that_vouches_for_it(tmp_path):

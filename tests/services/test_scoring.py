@@ -49,6 +49,29 @@ def test_rows_that_the_transformer_or_the_model_refuses_are_found_too():
     assert 70 not in found.kept, "its neighbours of the same batch are answered, it is not"
 
 
+class HalvingInPlace(HalfTheAmount):
+    """Writes to its rows before it fails."""
+
+    def predict(self, rows, parameters):
+        rows.numbers[:, 0] /= 2
+        if (rows.numbers[:, 0] * 2 == self.poison).any():
+            raise ZeroDivisionError("poison")
+        return {"half": rows.numbers[:, 0].copy()}
+
+
+def test_rows_that_are_tried_again_are_as_they_were():
+    (found,) = scored(batch(np.arange(100.0)), runtime=HalvingInPlace(poison=70.0), most_rows=16)
+    assert [each.row for each in found.refused] == [70]
+    assert found.outputs["half"].tolist() == [row / 2 for row in range(100) if row != 70]
+
+
+def test_a_shadow_leaves_the_requests_rows_as_they_were():
+    asked = batch([1.0, 2.0])
+    found = pipeline_of(HalvingInPlace()).run(asked, ())
+    assert found["half"].tolist() == [0.5, 1.0]
+    assert asked.numbers[:, 0].tolist() == [1.0, 2.0]
+
+
 def test_a_batch_of_which_nothing_can_be_scored_has_no_outputs():
     (found,) = scored(batch([np.inf, np.nan]))
     assert (len(found.outputs), len(found.kept), len(found.refused)) == (0, 0, 2)

@@ -184,7 +184,7 @@ class Pipeline:
 
     def run(self, rows: Rows, parameters: Parameters) -> Outputs:
         """Transform and predict on the caller's thread, past the batcher; any number of rows up to a batch's."""
-        return self._runtime.predict(self._runtime.transform(rows), parameters)
+        return self._runtime.predict(self._runtime.transform(rows).copy(), parameters)
 
     def read(self, body: In, codec: Codec[In, Out]) -> tuple[Request, Rows]:
         """Decode and transform: the request and the model's input of it. Safe on any thread."""

@@ -44,7 +44,7 @@ class Runtime(Protocol):
         """Feature rows → model input, row by row; `InvalidValue` for a row it cannot take."""
 
     def predict(self, rows: Rows, parameters: Parameters) -> Outputs:
-        """Model input → named outputs with as many rows."""
+        """Model input, the model's own to write to → named outputs with as many rows, which it does not use again."""
 
     def close(self) -> None:
         """Give the model's memory back; nothing is called afterwards."""

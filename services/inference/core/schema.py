@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from services.inference.core.types import Array, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 EXACT_INTEGER = 2**53
 """Numbers travel as float64, which counts exactly up to here; a larger integer is refused, not rounded."""
@@ -113,6 +114,12 @@ class Schema:
         return tuple(f.name for f in self.features)
 
     @cached_property
+    def values_of(self) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+        """What a row given as an object has for the features, in order; KeyError where it lacks one."""
+        names = self.names
+        return itemgetter(*names) if len(names) > 1 else partial(_only, names[0])
+
+    @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs as the protocols of tensors describe them: the tensors, or one of [rows] per feature."""
         return self.tensors or tuple(TensorSpec(name=f.name, datatype=f.datatype) for f in self.features)
@@ -123,6 +130,11 @@ class Schema:
             return Rows(*[_zeros(spec) for spec in self.tensors])
         numbers = np.zeros((1, len(self.numeric)))
         return Rows(numbers, np.full((1, len(self.text)), "", dtype=object)) if self.text else Rows(numbers)
+
+
+def _only(name: str, row: Mapping[str, Any]) -> list[Any]:
+    """Of one name itemgetter makes no sequence."""
+    return [row[name]]
 
 
 def _zeros(spec: TensorSpec) -> Array:

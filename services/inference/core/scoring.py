@@ -58,7 +58,11 @@ def score(rows: Rows, schema: Schema, runtime: Runtime, most_rows: int) -> Score
     pieces: list[Piece[Outputs]] = []
     for step in range(0, len(kept), most_rows):
         found, failed = _halving(
-            lambda at, until: runtime.predict(inputs[at:until], ()), step, min(step + most_rows, len(kept)), "the model"
+            # Its own rows, which it may write to: where it fails half-way they are tried again as they were.
+            lambda at, until: runtime.predict(inputs[at:until].copy(), ()),
+            step,
+            min(step + most_rows, len(kept)),
+            "the model",
         )
         pieces += found
         refused += [Refused(int(kept[row]), error) for row, error in failed]

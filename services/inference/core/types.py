@@ -61,11 +61,15 @@ class Rows:
         at = np.minimum(np.arange(count), len(self) - 1)
         return Rows(*[block[at] for block in self.blocks])
 
+    def copy(self) -> Rows:
+        """The same rows in arrays of their own."""
+        return Rows(*[block.copy() for block in self.blocks])
+
     @staticmethod
     def concatenated(parts: Sequence[Rows]) -> Rows:
-        """Join rows of one schema, in order; a single part is passed through without a copy."""
+        """Join rows of one schema, in order, in arrays of their own: also a single part, which a model may write to."""
         if len(parts) == 1:
-            return parts[0]
+            return parts[0].copy()
         return Rows(*[np.concatenate(blocks) for blocks in zip(*[part.blocks for part in parts], strict=True)])
 
 

@@ -51,7 +51,7 @@ class PickledTransformer:
 
     def apply(self, rows: Rows) -> Rows:
         """Feature rows → model input, float32 [rows, width]."""
-        given: Any = rows.numbers.astype(np.float64, copy=False)
+        given: Any = rows.numbers.astype(np.float64)  # a copy: scikit-learn's may work in place
         if self._takes_frame:
             import pandas as pd  # noqa: PLC0415
 

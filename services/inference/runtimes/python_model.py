@@ -15,8 +15,9 @@ The class needs no base and no import of ours. All methods but `load` and `predi
         def predict(self, inputs, parameters): ...      # on batches: dict of arrays [rows, …] → the same
         def postprocess(self, outputs, parameters): ... # on batches
 
-Inputs and outputs are dicts of numpy arrays whose first dimension is the row. It is code, so `detect` lets it through
-only behind a verified digest. See docs/inference.md for a whole example.
+Inputs and outputs are dicts of numpy arrays whose first dimension is the row; inputs are the model's own, to be written
+to as it likes. It is code, so `detect` lets it through only behind a verified digest. See docs/inference.md for a whole
+example.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class PythonRuntime:
         if not hasattr(self._model, "preprocess"):
             return rows
         try:
-            prepared = self._model.preprocess(self._named(self._names, rows), {})
+            prepared = self._model.preprocess(self._named(self._names, rows.copy()), {})
         except ValueError as error:
             raise InvalidValue(str(error)[:500], "the model's preprocess takes it", "correct the request") from error
         self._prepared = tuple(prepared)
@@ -116,7 +117,8 @@ class PythonRuntime:
                 f"it returns a dict of {', '.join(spec.name for spec in self._outputs)}",
                 "correct the class, or the outputs of its config",
             )
-        return {spec.name: np.asarray(outputs[spec.name]).astype(spec.dtype, copy=False) for spec in self._outputs}
+        # Copies: the class may fill the same arrays again while these are answered.
+        return {spec.name: np.array(outputs[spec.name], dtype=spec.dtype) for spec in self._outputs}
 
     def close(self) -> None:
         """Let the model go."""

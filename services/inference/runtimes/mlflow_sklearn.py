@@ -13,11 +13,12 @@ import numpy as np
 
 from services.inference.core.errors import InvalidArtifact, InvalidValue
 from services.inference.core.schema import ModelMetadata, TensorSpec
+from services.inference.core.types import Rows
 from services.inference.runtimes.mlmodel import MlModel, read_mlmodel
 
 if TYPE_CHECKING:
     from services.inference.core.runtime import Artifact
-    from services.inference.core.types import Array, Outputs, Parameters, Rows
+    from services.inference.core.types import Array, Outputs, Parameters
 
 _DATATYPES = {"bool": "BOOL", "int32": "INT32", "int64": "INT64", "float32": "FP32", "float64": "FP64"}
 _MATRIX = 2
@@ -71,8 +72,11 @@ class SklearnRuntime:
             ) from error
 
     def transform(self, rows: Rows) -> Rows:
-        """Features are the input."""
-        return rows
+        """Features are the input, as float64 also of a request that has them as FP32.
+
+        An estimator computes in the type that it gets, and that must not depend on who shares the batch.
+        """
+        return rows if self._model.schema.tensors else Rows(rows.numbers.astype(np.float64, copy=False))
 
     def predict(self, rows: Rows, parameters: Parameters) -> Outputs:
         """Predict; of a binary classifier also `probability`, of another `probabilities` [rows, classes]."""

@@ -1,5 +1,7 @@
 """Models logged by MLflow's own flavours, and our bundle loaded by MLflow's own loader."""
 
+import asyncio
+
 import mlflow
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from services.contract import directory_digest
+from services.inference.core.batcher import Batcher, BatchLimits
 from services.inference.core.errors import InvalidValue, UntrustedArtifact
 from services.inference.core.runtime import Artifact
 from services.inference.core.schema import Kind
@@ -63,6 +66,31 @@ def test_a_classifier_answers_its_probabilities_too(forest):
     found = runtime.predict(runtime.transform(Rows(frame.to_numpy(dtype=float))), ())
     assert found["probability"].tolist() == model.predict_proba(frame)[:, 1].tolist()
     assert runtime.metadata.score == "probability"
+
+
+def test_an_answer_is_the_same_alone_and_beside_a_request_of_another_number_type(tmp_path):
+    frame = pd.DataFrame({"amount": np.random.default_rng(1).normal(1e4, 1, size=60)})
+    model = make_pipeline(StandardScaler(), LinearRegression()).fit(frame, frame["amount"] ** 2)
+    mlflow.sklearn.save_model(
+        model,
+        tmp_path / "model",
+        serialization_format="cloudpickle",
+        signature=ModelSignature(Schema([ColSpec("double", "amount")]), Schema([ColSpec("double")])),
+        pip_requirements=["scikit-learn"],
+    )
+    runtime = load_runtime(artifact(tmp_path / "model"), TorchOptions())
+    single = Rows(frame.to_numpy(dtype=np.float32))
+    double = Rows(frame.to_numpy(dtype=np.float64))
+
+    async def scenario():
+        batcher = Batcher(runtime.predict, BatchLimits(inline=False))
+        alone = await batcher.infer(runtime.transform(single))
+        beside, _ = await asyncio.gather(*(batcher.infer(runtime.transform(each)) for each in (single, double)))
+        await batcher.close(5)
+        return alone["prediction"].tolist(), beside["prediction"].tolist()
+
+    alone, beside = asyncio.run(scenario())
+    assert alone == beside
 
 
 def test_a_pipeline_that_picks_columns_by_name_gets_a_frame(forest, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from services.inference.adapters.http.connection import Connection
+from services.inference.adapters.http.connection import MOST_HEAD_BYTES, Connection
 from services.inference.adapters.http.direct import direct_protocol
 from services.inference.adapters.http.exchange import Endpoint
 
@@ -52,12 +52,17 @@ async def application(scope, receive, send):
 
 class Transport:
     closed = False
+    reading = True
+    written = b""
 
     def get_extra_info(self, name):
         del name
 
     def pause_reading(self):
-        pass
+        self.reading = False
+
+    def write(self, data):
+        self.written += data
 
     def is_closing(self):
         return self.closed
@@ -117,6 +122,40 @@ def test_a_busy_connection_has_one_timer_however_many_requests_it_brings(connect
         connection.on_response_complete()
         connection.data_received(b"on ")
     assert len(clock.timers) == 1
+
+
+@pytest.mark.parametrize("line", [b"POST /", b"POST /predict HTTP/1.1\r\nx-long: "], ids=["line", "header"])
+def test_a_head_that_does_not_end_is_refused_and_not_collected(connection, transport, line):
+    connection.data_received(line)
+    for _ in range(MOST_HEAD_BYTES // 1024 - 1):
+        connection.data_received(b"x" * 1024)
+    assert not transport.closed
+    connection.data_received(b"x" * 1024)
+    assert transport.written.startswith(b"HTTP/1.1 400 ")
+    assert b"at most 65536 bytes" in transport.written
+    assert transport.closed
+
+
+def test_heads_in_parts_are_counted_one_by_one(clock, transport):
+    service = Unanswered()
+    connection = connected(direct_protocol(service, service), clock, transport)
+    part = b"x" * (MOST_HEAD_BYTES - 100)
+    for _ in range(3):
+        connection.data_received(b"POST /predict HTTP/1.1\r\ncontent-length: 2\r\nx-long: ")
+        connection.data_received(part)
+        connection.data_received(b"\r\n\r\n{}")
+        connection.cycle.response_complete = True
+    assert not transport.closed
+    assert transport.written == b""
+
+
+def test_what_was_asked_before_an_endless_head_is_still_answered(clock, transport):
+    service = Unanswered()
+    connection = connected(direct_protocol(service, service), clock, transport)
+    connection.data_received(b"POST /predict HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}GET /")
+    connection.data_received(b"x" * MOST_HEAD_BYTES)
+    assert (transport.written, transport.closed, transport.reading) == (b"", False, False)
+    assert not connection.cycle.keep_alive, "its answer ends the connection"
 
 
 class Unanswered:

@@ -1,12 +1,13 @@
-"""One HTTP/1.1 connection: uvicorn's, with two of its faults corrected and two costs of every request taken away.
+"""One HTTP/1.1 connection: uvicorn's, with three of its faults corrected and two costs of every request taken away.
 
 1. An offer of another protocol is ignored, as RFC 9110 (7.8) allows. Java's HTTP client offers HTTP/2 with its first
    request; the parser takes all behind such a head for the other protocol's, so uvicorn sees a request without a body
    and answers nothing that comes after it on the connection.
 2. A request that was complete is answered although nonsense follows it; uvicorn's 400 for that takes its place.
-3. The timer that ends an idle connection is not made and cancelled for each request: one looks, when it comes due,
+3. A head is not collected for ever: what has not ended after `MOST_HEAD_BYTES` is refused.
+4. The timer that ends an idle connection is not made and cancelled for each request: one looks, when it comes due,
    since when nothing has come.
-4. The scope of ASGI is made for requests that go to an application.
+5. The scope of ASGI is made for requests that go to an application.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 OFFER = frozenset({b"upgrade", b"http2-settings"})
 """Headers, and tokens of Connection, that offer another protocol."""
 
+MOST_HEAD_BYTES = 64 * 1024
+"""Of a request's line and headers, counted by what comes at once: Envoy lets 60 KiB through."""
+
 
 class Connection(HttpToolsProtocol):
     """`data_received` to the callbacks of the parser."""
@@ -27,6 +31,8 @@ class Connection(HttpToolsProtocol):
     """The request under way, or the last one: uvicorn's, or one of a kind of its own that has what uvicorn looks at."""
     declined: bytes | None = None
     """The head of a request as it goes on, without its offer; from its headers to the end of the parser's turn."""
+    head_bytes: int | None = None
+    """What has come of a head that is not complete; None where none is under way."""
     idle_since: float | None = None
     """When the last answer went out, by the event loop; None while a request comes or waits for its answer."""
 
@@ -39,12 +45,20 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as offer:
                 self._go_on(data, offer.args[0])
         except httptools.HttpParserError:
-            cycle = self.cycle
-            if cycle is None or cycle.response_complete or cycle.more_body:
-                self.send_400_response("Invalid HTTP request received.")
-            else:  # what was asked before is answered first, and nothing after it
-                cycle.keep_alive = False
-                self.flow.pause_reading()
+            self._refuse("Invalid HTTP request received.")
+            return
+        if self.head_bytes is not None:
+            self.head_bytes += len(data)
+            if self.head_bytes > MOST_HEAD_BYTES:
+                self._refuse(f"A request's line and headers have at most {MOST_HEAD_BYTES} bytes.")
+
+    def _refuse(self, why: str) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            self.send_400_response(why)
+        else:  # what was asked before is answered first, and nothing after it
+            cycle.keep_alive = False
+            self.flow.pause_reading()
 
     def _go_on(self, data: bytes, at: int) -> None:
         """Parse what the parser has left, from `at`, behind the head of a request whose offer is declined."""
@@ -68,12 +82,14 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self.head_bytes = 0
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
 
     def on_headers_complete(self) -> None:
         """Its headers are here."""
+        self.head_bytes = None
         if not self.declines_offer():
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()  # makes the scope

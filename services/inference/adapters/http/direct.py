@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _V1 = re.compile(rb"/v1/models/([^/?#:]+):predict")
 _V2 = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer")
 
-KNOWN_URLS = 4096
-"""URLs whose endpoint is remembered; a caller that makes up others only loses the shortcut."""
+KNOWN_URLS, KNOWN_BYTES = 4096, 512
+"""URLs whose endpoint is remembered, and bytes of the longest; a caller that makes up others loses the shortcut."""
 
 _CLOSE = b"connection: close\r\n"
 
@@ -49,6 +49,7 @@ def direct_protocol(exchange: Exchange, accounts: Accounts) -> type[HttpToolsPro
         """The last prediction; `cycle` may be what was asked behind it."""
 
         def on_headers_complete(self) -> None:
+            self.head_bytes = None
             parser = self.parser
             if self.declines_offer():
                 return
@@ -100,7 +101,7 @@ class Paths:
             return self._known[url]
         except KeyError:
             found = self._find(url)
-            if len(self._known) < KNOWN_URLS:
+            if len(self._known) < KNOWN_URLS and len(url) <= KNOWN_BYTES:
                 self._known[url] = found
             return found
 

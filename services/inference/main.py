@@ -62,6 +62,10 @@ SWITCH_SECONDS = 0.0005
 """How long a thread waits for Python's lock before it asks for it. Under load the model's thread waits for it a few
 times in each batch, by default for 5 ms each."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Of an idle connection: longer than the usual load balancers keep theirs, 60 s, or they would ask on one that has just
+been closed and answer 502 for it."""
+
 SIGNAL_SECONDS = 0.1
 """Between two looks for a second signal, as uvicorn has it."""
 
@@ -194,6 +198,7 @@ async def serve(settings: Settings, specs: list[ModelSpec], listening: socket.so
         ws="none",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     service = InferenceService(catalog, accounts, repository_token=token)

@@ -105,10 +105,11 @@ def test_an_idle_connection_is_closed_so_long_after_its_last_answer(connection, 
     assert transport.closed
 
 
-def test_a_connection_that_waits_for_its_answer_is_left_open(connection, clock, transport):
-    connection.on_response_complete()
+def test_a_connection_that_waits_for_its_answer_is_left_open(clock, transport):
+    service = Unanswered()
+    connection = connected(direct_protocol(service, service), clock, transport)
     clock.pass_until(3)
-    connection.data_received(b"POST /predict HTTP/1.1\r\n")
+    connection.data_received(b"POST /predict HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}")
     clock.pass_until(10 * PATIENCE)
     assert not transport.closed
     connection.on_response_complete()
@@ -156,6 +157,32 @@ def test_what_was_asked_before_an_endless_head_is_still_answered(clock, transpor
     connection.data_received(b"x" * MOST_HEAD_BYTES)
     assert (transport.written, transport.closed, transport.reading) == (b"", False, False)
     assert not connection.cycle.keep_alive, "its answer ends the connection"
+
+
+@pytest.mark.parametrize("asked", [b"", b"POST /predict HTTP/1.1\r\nx-slow: "], ids=["nothing", "half a head"])
+def test_a_caller_that_does_not_ask_is_not_waited_for_for_ever(connection, clock, transport, asked):
+    if asked:
+        connection.data_received(asked)
+    for now in range(1, PATIENCE):
+        clock.pass_until(now)
+        if asked:
+            connection.data_received(b"x")
+    assert not transport.closed
+    clock.pass_until(PATIENCE)
+    assert transport.closed
+
+
+def test_every_head_has_its_own_time(clock, transport):
+    service = Unanswered()
+    connection = connected(direct_protocol(service, service), clock, transport)
+    for asked in range(3):
+        clock.pass_until(asked * (PATIENCE - 1))
+        connection.data_received(b"POST /predict HTTP/1.1\r\ncontent-length: 2\r\n")
+        clock.pass_until((asked + 1) * (PATIENCE - 1))
+        assert not transport.closed
+        connection.data_received(b"\r\n{}")
+        connection.cycle.response_complete = True
+        connection.on_response_complete()
 
 
 class Unanswered:

@@ -4,7 +4,8 @@
    request; the parser takes all behind such a head for the other protocol's, so uvicorn sees a request without a body
    and answers nothing that comes after it on the connection.
 2. A request that was complete is answered although nonsense follows it; uvicorn's 400 for that takes its place.
-3. A head is not collected for ever: what has not ended after `MOST_HEAD_BYTES` is refused.
+3. A head is not collected for ever: one that has not ended after `MOST_HEAD_BYTES` is refused, and one that has not
+   after the time of an idle connection ends with it, as does a connection that never asks.
 4. The timer that ends an idle connection is not made and cancelled for each request: one looks, when it comes due,
    since when nothing has come.
 5. The scope of ASGI is made for requests that go to an application.
@@ -12,10 +13,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 OFFER = frozenset({b"upgrade", b"http2-settings"})
 """Headers, and tokens of Connection, that offer another protocol."""
@@ -33,8 +37,16 @@ class Connection(HttpToolsProtocol):
     """The head of a request as it goes on, without its offer; from its headers to the end of the parser's turn."""
     head_bytes: int | None = None
     """What has come of a head that is not complete; None where none is under way."""
+    begun = 0.0
+    """When that head began, by the event loop."""
     idle_since: float | None = None
-    """When the last answer went out, by the event loop; None while a request comes or waits for its answer."""
+    """When the last answer went out, or the connection was made; None while a request comes or waits for its answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller is here, who may never ask."""
+        super().connection_made(transport)
+        self.idle_since = self.loop.time()
+        self._look_in(self.timeout_keep_alive)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
@@ -82,7 +94,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self.head_bytes = 0
+        self.head_bytes, self.begun = 0, self.loop.time()
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -116,11 +128,15 @@ class Connection(HttpToolsProtocol):
             self._look_in(self.timeout_keep_alive)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection where it has been idle for long enough; what is under way has another look made."""
+        """Close the connection where it has been idle, or at a head, for long enough.
+
+        A request that is complete has another look made when it is answered.
+        """
         self.timeout_keep_alive_task = None
-        if self.idle_since is None:
+        since = self.idle_since if self.head_bytes is None else self.begun
+        if since is None:
             return
-        left = self.idle_since + self.timeout_keep_alive - self.loop.time()
+        left = since + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._look_in(left)
         else:

@@ -108,7 +108,9 @@ class TorchModule:
             return self._module(*tensors)
 
     def _on_cpu(self, blocks: Sequence[Array]) -> list[tuple[str, Array]]:
-        tensors = [_tensor(block) for block in blocks]
+        import torch  # noqa: PLC0415
+
+        tensors = [torch.from_numpy(block) for block in blocks]
         return [(name, each.numpy(force=True)) for name, each in _named(self._forward(tensors))]
 
     def _on_gpu(self, blocks: Sequence[Array]) -> list[tuple[str, Array]]:
@@ -119,7 +121,7 @@ class TorchModule:
             stream = self._streams.own = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream):
             # torch keeps pinned memory, and does not give it out again before a copy that is under way has ended.
-            tensors = [_tensor(block).pin_memory().to(self.device, non_blocking=True) for block in blocks]
+            tensors = [torch.from_numpy(block).pin_memory().to(self.device, non_blocking=True) for block in blocks]
             found = [(name, _pinned_copy(each)) for name, each in _named(self._forward(tensors))]
             stream.synchronize()
         return [(name, each.numpy()) for name, each in found]
@@ -133,12 +135,6 @@ class TorchModule:
             )
         raw = found[0][1]
         return raw[:, 0] if raw.ndim == _MATRIX and raw.shape[1] == 1 else raw
-
-
-def _tensor(block: Array) -> torch.Tensor:
-    import torch  # noqa: PLC0415
-
-    return torch.from_numpy(block if block.flags.writeable else block.copy())
 
 
 def _pinned_copy(tensor: torch.Tensor) -> torch.Tensor:

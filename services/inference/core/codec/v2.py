@@ -341,20 +341,16 @@ def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any, sche
         raise tensor_error(name, f"shape {list(shape)} and {len(values)} values", "data fills the shape exactly")
     if datatype == "BYTES":
         return _texts(name, values, schema).reshape(shape)
-    if datatype[:2] == "FP":
-        numbers = packed(values)
-        if numbers is not None:
-            with np.errstate(over="ignore"):  # beyond the type's range becomes infinite, and is refused as such
-                return numbers.astype(DATATYPES[datatype], copy=False).reshape(shape)
-    allowed: set[type] = {bool} if datatype == "BOOL" else {int, float}
-    types = set(map(type, values))
-    if not types <= allowed:
-        values = _with_missing(name, values, allowed, shape, schema)
-    if datatype[:1] in "IU" and types != {int}:
-        raise tensor_error(name, "data has a value that is no integer", f"{datatype} holds integers")
+    numbers: Any = packed(values) if datatype[:2] == "FP" else None
+    if numbers is None:
+        allowed: set[type] = {bool} if datatype == "BOOL" else {int, float}
+        types = set(map(type, values))
+        numbers = values if types <= allowed else _with_missing(name, values, allowed, shape, schema)
+        if datatype[:1] in "IU" and types != {int}:
+            raise tensor_error(name, "data has a value that is no integer", f"{datatype} holds integers")
     try:
         with np.errstate(over="ignore"):  # beyond the type's range becomes infinite, and is refused as such
-            return np.array(values, dtype=DATATYPES[datatype]).reshape(shape)
+            return np.asarray(numbers, dtype=DATATYPES[datatype]).reshape(shape)
     except OverflowError as error:
         raise tensor_error(name, "data has a value out of range", f"{datatype} holds smaller numbers") from error
 
